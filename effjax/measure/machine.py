@@ -13,9 +13,12 @@ import jax
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "transformers")
 
+ENVIRONMENT = ("GLIBC_TUNABLES", "XLA_FLAGS")
+"""Variables that change how fast a program runs; those that are set are part of a result."""
+
 
 def machine() -> dict[str, Any]:
-    """CPU, cores, memory, device and versions; neither the machine's name nor a path of it."""
+    """CPU, cores, memory, device, versions and settings; neither its name nor a path of it."""
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": cpu_name(),
@@ -25,6 +28,7 @@ def machine() -> dict[str, Any]:
         "devices": jax.device_count(),
         "python": platform.python_version(),
         **{package: metadata.version(package) for package in PACKAGES},
+        "environment": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
     }
 
 

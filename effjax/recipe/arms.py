@@ -18,6 +18,7 @@ from effjax.files import atomic_file, write_json
 from effjax.models.base import Runtime
 from effjax.models.model import Model, init_params
 from effjax.recipe.prepare import Data, Progress
+from effjax.recipe.provenance import commit
 from effjax.recipe.spec import Search, Student
 from effjax.train import Training, fit, predict
 from effjax.train.checkpoint import forget_checkpoints
@@ -38,6 +39,7 @@ class Run:
         steps: training steps.
         seconds: wall time of training.
         learning_rate: the one chosen.
+        commit: of the code that trained it.
     """
 
     student: str
@@ -46,6 +48,7 @@ class Run:
     learning_rate: float
     steps: int
     seconds: float
+    commit: str
     scores: Scores
     right: dict[str, np.ndarray]
 
@@ -160,7 +163,7 @@ def run_arm(
         scores[name], right[name] = score(bench.data.task, model, encoded)
     if save_to is not None:
         save(model, save_to, bench.data.tokenizer, scores)
-    run = Run(student.name, arm, seed, rate, steps, seconds, scores, right)
+    run = Run(student.name, arm, seed, rate, steps, seconds, commit(), scores, right)
     write_run(run, folder)
     forget_checkpoints(folder)
     return run

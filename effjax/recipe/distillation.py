@@ -80,7 +80,7 @@ class Distillation:
             teacher_right,
             runs,
             sizes,
-            provenance(self, time.perf_counter() - begun),
+            provenance(self, out, time.perf_counter() - begun),
         )
         write(report, out)
         draw(report, out / "figure.png")

@@ -18,6 +18,7 @@ from effjax.files import write_json
 from effjax.models import create
 from effjax.models.base import Runtime
 from effjax.models.model import Model
+from effjax.recipe.provenance import commit
 from effjax.recipe.spec import Teacher
 from effjax.train import fit
 from effjax.train.checkpoint import forget_checkpoints
@@ -123,8 +124,8 @@ def train_teacher(teacher: Teacher, data: Data, out: Path, progress: Progress) -
         folder=out / "runs" / "teacher",
         progress=progress,
     )
-    hf.save_pretrained(result.model, folder, tokenizer=data.tokenizer)
-    spent = {"steps": result.steps, "seconds": result.seconds}
+    spent = {"steps": result.steps, "seconds": result.seconds, "commit": commit()}
     write_json(out / "runs" / "teacher" / "result.json", spent)
+    hf.save_pretrained(result.model, folder, tokenizer=data.tokenizer)
     forget_checkpoints(out / "runs" / "teacher")
     return result.model

@@ -60,15 +60,17 @@ def git(folder: Path, *arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def provenance(recipe: Any, seconds: float) -> dict[str, Any]:
+def provenance(recipe: Any, out: Path, seconds: float) -> dict[str, Any]:
     """What every results file carries beside its numbers.
 
     Args:
+        out: the experiment's folder.
         seconds: wall time of this call; a resumed experiment adds the `seconds` of its trainings.
     """
     return {
         "effjax": __version__,
         "commit": commit(),
+        "teacher_training": json.loads((out / "runs" / "teacher" / "result.json").read_text()),
         "machine": machine(),
         "wall_seconds": round(seconds, 1),
         "recipe": resolved(recipe),

@@ -71,6 +71,8 @@ def test_results_say_everything(out: Path) -> None:
     assert report["sizes"]["1-layer"]["params"] < report["sizes"]["teacher"]["params"]
     assert report["recipe"]["objective"]["terms"][0]["objective"]["type"] == "SoftTargets"
     assert {"commit", "machine", "wall_seconds"} <= set(report)
+    assert {run["commit"] for run in runs} == {report["commit"]}
+    assert report["teacher_training"]["commit"] == report["commit"]
 
 
 def test_the_control_starts_where_the_student_does(out: Path) -> None:
