@@ -45,6 +45,29 @@ def test_product_in_bfloat16_accumulates_in_float32() -> None:
     assert found.dtype == jnp.bfloat16 and found[0, 0] == 4096
 
 
+def test_gradients_in_bfloat16_are_near_float32_and_products_of_bfloat16() -> None:
+    """2^-8 is the rounding of one number; sums are float32, so the whole errs less than that."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    x, kernel, cotangent = (
+        jax.random.normal(key, shape)
+        for key, shape in zip(keys, ((96, 80), (80, 112), (96, 112)), strict=True)
+    )
+
+    def loss(x: jax.Array, kernel: jax.Array, dtype: str) -> jax.Array:
+        return (product(x, kernel, 1, dtype) * cotangent).sum()
+
+    gradient = jax.grad(loss, argnums=(0, 1))
+    for low, full in zip(
+        gradient(x, kernel, "bfloat16"), gradient(x, kernel, "float32"), strict=True
+    ):
+        assert low.dtype == full.dtype == jnp.float32
+        assert jnp.linalg.norm(low - full) <= 2**-8 * jnp.linalg.norm(full)
+    lowered = jax.jit(gradient, static_argnums=2).lower(x, kernel, "bfloat16").as_text()
+    products = [line for line in lowered.splitlines() if "dot_general" in line]
+    assert len(products) == 2  # the forward product is not needed for the gradient
+    assert all(line.count("xbf16>") == 2 for line in products)
+
+
 @pytest.mark.parametrize(
     ("inputs", "outputs", "bias"), [((0, 4), (6,), (6,)), ((6,), (0, 4), None)]
 )
