@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Float, Int, PyTree, Shaped
+from jaxtyping import Bool, Float, Int, PyTree, Shaped, UInt8
 
 Array = jax.Array | np.ndarray
 
@@ -70,4 +70,5 @@ __all__ = [
     "PyTree",
     "Scores",
     "Shaped",
+    "UInt8",
 ]

@@ -64,6 +64,28 @@ def _turned(x: Array) -> Array:
     )
 
 
+@jax.custom_vjp
+def add_bias(y: Float[Array, "T O"], bias: Float[Array, "O"]) -> Float[Array, "T O"]:
+    """y + bias, whose gradient is the product of a row of ones with the cotangent.
+
+    On a CPU XLA's own sum over rows takes several times as long.
+    """
+    return y + bias.astype(y.dtype)
+
+
+def _add_bias_forward(y: Array, bias: Array) -> tuple[Array, Array]:
+    return add_bias(y, bias), bias
+
+
+def _add_bias_backward(bias: Array, cotangent: Array) -> tuple[Array, Array]:
+    ones = jnp.ones((1, cotangent.shape[0]), cotangent.dtype)
+    dbias = jnp.matmul(ones, cotangent, preferred_element_type=jnp.float32)[0]
+    return cotangent, dbias.astype(bias.dtype)
+
+
+add_bias.defvjp(_add_bias_forward, _add_bias_backward)
+
+
 class Linear(nn.Module):
     """y = x W + b over several axes at once, for example hidden -> (heads, head size).
 
@@ -89,5 +111,7 @@ class Linear(nn.Module):
         else:
             y = jnp.zeros((*batch, *self.outputs), self.dtype)
         if self.bias:
-            y = y + self.param("bias", nn.initializers.zeros, self.outputs).astype(self.dtype)
+            bias = self.param("bias", nn.initializers.zeros, self.outputs)
+            rows = y.reshape(-1, math.prod(self.outputs))
+            y = add_bias(rows, bias.reshape(-1)).reshape(y.shape)
         return y

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from effjax.layers.dropout import Dropout, dropout_mask
+from effjax.layers.dropout import Dropout, dropout_mask, random_bytes
 from effjax.layers.embedding import positions_after_padding, positions_from_start
 from effjax.layers.feedforward import ACTIVATIONS, FeedForward
 from effjax.layers.linear import Linear, product
@@ -115,6 +115,25 @@ def test_dropout_keeps_the_expectation_and_its_rate() -> None:
     assert np.unique(mask).tolist() == [0.0, pytest.approx(256 / 230)]
     assert float(jnp.mean(mask == 0)) == pytest.approx(26 / 256, abs=0.003)
     assert float(mask.mean()) == pytest.approx(1, abs=0.005)
+
+
+@pytest.mark.parametrize("shape", [(7,), (64, 129), (3, 5, 16)])
+def test_random_bytes_of_any_width_are_uniform(shape: tuple[int, ...]) -> None:
+    found = np.asarray(random_bytes(jax.random.key(0), shape))
+    assert found.shape == shape
+    assert found.dtype == np.uint8
+    if found.size > 1000:
+        counts = np.bincount(found.reshape(-1) // 16, minlength=16)
+        assert np.all(np.abs(counts - found.size / 16) < 5 * np.sqrt(found.size / 16))
+
+
+def test_the_gradient_of_a_bias_is_the_sum_over_all_tokens() -> None:
+    layer = Linear((5,), (2, 3))
+    x = jax.random.normal(jax.random.key(0), (4, 7, 5))
+    variables = layer.init(jax.random.key(1), x)
+    weights = jax.random.normal(jax.random.key(2), (4, 7, 2, 3))
+    gradient = jax.grad(lambda v: (layer.apply(v, x) * weights).sum())(variables)
+    np.testing.assert_allclose(gradient["params"]["bias"], weights.sum((0, 1)), rtol=1e-5)
 
 
 def test_dropout_is_off_without_a_rate_or_in_evaluation() -> None:
