@@ -132,7 +132,7 @@ def test_the_gradient_of_a_bias_is_the_sum_over_all_tokens() -> None:
     x = jax.random.normal(jax.random.key(0), (4, 7, 5))
     variables = layer.init(jax.random.key(1), x)
     weights = jax.random.normal(jax.random.key(2), (4, 7, 2, 3))
-    gradient = jax.grad(lambda v: (layer.apply(v, x) * weights).sum())(variables)
+    gradient = jax.grad(lambda v: jnp.vdot(jnp.asarray(layer.apply(v, x)), weights))(variables)
     np.testing.assert_allclose(gradient["params"]["bias"], weights.sum((0, 1)), rtol=1e-5)
 
 
