@@ -4,17 +4,11 @@ Importing this package loads numpy and nothing heavier; TFDS, scikit-learn and t
 by the calls that need them, so that the command line starts fast.
 """
 
-from effjax.data.batches import (
-    BUCKETS,
-    Batch,
-    eval_batches,
-    padding_share,
-    steps_per_epoch,
-    train_batches,
-)
+from effjax.data.batches import eval_batches, padding_share, steps_per_epoch, train_batches
 from effjax.data.datasets import import_folder, load
 from effjax.data.encode import Encoded, encode
 from effjax.data.examples import Examples, split_off
+from effjax.data.layouts import BUCKETS, WIDTHS, Batch, Layout, packed_batch, padded_batch
 from effjax.data.metrics import Difference, decide, evaluate, paired_bootstrap, wilson_interval
 from effjax.data.submission import write_submission
 from effjax.data.tasks import TASKS, Task, get_task
@@ -22,10 +16,12 @@ from effjax.data.tasks import TASKS, Task, get_task
 __all__ = [
     "BUCKETS",
     "TASKS",
+    "WIDTHS",
     "Batch",
     "Difference",
     "Encoded",
     "Examples",
+    "Layout",
     "Task",
     "decide",
     "encode",
@@ -34,6 +30,8 @@ __all__ = [
     "get_task",
     "import_folder",
     "load",
+    "packed_batch",
+    "padded_batch",
     "padding_share",
     "paired_bootstrap",
     "split_off",

@@ -11,6 +11,9 @@ import numpy as np
 
 from effjax.data.examples import Examples
 
+IGNORED = -100
+"""The label of a token that carries none, as in Hugging Face."""
+
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
@@ -20,7 +23,8 @@ class Encoded:
         input_ids: int32 [T].
         token_type_ids: int32 [T]; zeros where the tokenizer makes none.
         offsets: int64 [n + 1].
-        labels: As in `Examples`, [n] or None.
+        labels: As in `Examples`, [n]; of tokens, int32 [T], `IGNORED` where a token has none; of
+            answers, int32 [n, 2], first and last token; or None.
         idx: As in `Examples`, [n].
     """
 
@@ -37,6 +41,12 @@ class Encoded:
     def lengths(self) -> np.ndarray:
         """Tokens per example, int64 [n]."""
         return np.diff(self.offsets)
+
+    @property
+    def labels_per_token(self) -> bool:
+        return (
+            self.labels is not None and self.labels.shape == self.input_ids.shape != self.idx.shape
+        )
 
 
 def encode(tokenizer: Any, examples: Examples, max_length: int | None) -> Encoded:

@@ -23,30 +23,27 @@ class CachedOutputs:
 
     Attributes:
         logits: float32 [n, C].
-        hidden: float16 [T, D] by layer (0 is the embedding), T tokens of all examples one after the
-            other.
-        offsets: int64 [n + 1]; example i has the tokens offsets[i] to offsets[i + 1].
+        hidden: float16 [T, D] by layer (0 is the embedding), for the T tokens of the `Encoded`.
         depth: the teacher's number of layers.
     """
 
     logits: np.ndarray
     hidden: Mapping[int, np.ndarray]
-    offsets: np.ndarray
     depth: int
 
     def __call__(self, batch: Mapping[str, np.ndarray]) -> Outputs:
-        """The outputs for the rows `batch["example"]`, padded with zeros to the batch's length."""
-        examples, real = batch["example"], batch["attention_mask"].astype(bool)
-        at = np.where(real, self.offsets[examples][:, None] + np.arange(real.shape[1]), 0)
+        """The outputs for the examples and tokens of a batch, 0 where there is padding."""
+        token = batch["token"]
         hidden = {
-            layer: np.where(real[..., None], tokens[at], 0) for layer, tokens in self.hidden.items()
+            layer: np.where(token[..., None] >= 0, kept[token], 0)
+            for layer, kept in self.hidden.items()
         }
         return Outputs(
             embedded=hidden.get(0),
             layers=tuple(LayerTrace(hidden=hidden.get(i + 1)) for i in range(self.depth)),
             last_hidden=hidden.get(self.depth),
-            logits=self.logits[examples],
-            mask=real,
+            logits=self.logits[batch["example"]],
+            mask=token >= 0,
         )
 
 
@@ -70,9 +67,8 @@ def cache_outputs(
     for i, batch in enumerate(
         eval_batches(encoded, batch_size, pad_id=teacher.config.pad_token_id)
     ):
-        outputs, real = teacher.trace(batch), batch["attention_mask"].astype(bool)
+        outputs, real = teacher.trace(batch), batch["token"] >= 0
         logits[batch["example"]] = outputs.logits
-        at = (encoded.offsets[batch["example"]][:, None] + np.arange(real.shape[1]))[real]
         for layer, kept in hidden.items():
             values = np.asarray(outputs.hidden(layer), np.float32)[real]
             if np.abs(values).max() > np.finfo(np.float16).max:
@@ -80,6 +76,6 @@ def cache_outputs(
                     f"hidden state {layer} of the teacher reaches {np.abs(values).max():.3g}; "
                     "float16 ends at 65504"
                 )
-            kept[at] = values
+            kept[batch["token"][real]] = values
         progress(i + 1, total)
-    return CachedOutputs(logits, hidden, encoded.offsets, teacher.config.num_layers)
+    return CachedOutputs(logits, hidden, teacher.config.num_layers)

@@ -114,7 +114,7 @@ def logits(outputs: Outputs, whose: str) -> Float[Array, "..."]:
 
 
 def example_weights(batch: Batch, rows: int) -> Float[Array, "B"]:
-    """One weight per row of the outputs; in multiple choice every choice is a row."""
+    """One weight per example of the outputs; in multiple choice every choice is one."""
     if EXAMPLE_MASK not in batch:
         return jnp.ones(rows)
     weights = jnp.asarray(batch[EXAMPLE_MASK], jnp.float32)
@@ -127,6 +127,10 @@ def example_weights(batch: Batch, rows: int) -> Float[Array, "B"]:
 
 def token_weights(outputs: Outputs, batch: Batch, shape: tuple[int, ...]) -> Float[Array, "B L"]:
     """The weight of every token of outputs of shape [B, L]: 0 for padding, else its example's."""
+    if "segment_ids" in batch:
+        segments = jnp.asarray(batch["segment_ids"])
+        weights = example_weights(batch, len(batch["starts"]))
+        return jnp.where(segments > 0, weights[jnp.maximum(segments - 1, 0)], 0.0)
     rows, length = shape
     examples = jnp.broadcast_to(example_weights(batch, rows)[:, None], (rows, length))
     return examples if outputs.mask is None else examples * outputs.mask.astype(jnp.float32)

@@ -17,7 +17,7 @@ from effjax.distill.objective import (
     token_weights,
 )
 from effjax.models.base import EncoderConfig, Outputs
-from effjax.types import Array, Aux, Batch, Float
+from effjax.types import Array, Aux, Batch, Bool, Float
 
 EXCLUDED = -1e30
 """The logit of a position that is padding: its probability is exactly 0."""
@@ -67,7 +67,7 @@ class SoftTargets(Objective):
                 f"those of the teacher {self.teacher!r} {theirs.shape}"
             )
         if self.over == "positions":
-            ours, theirs = over_positions(ours, student), over_positions(theirs, student)
+            ours, theirs = (over_positions(x, student, batch) for x in (ours, theirs))
         elif ours.shape[-1] == 1:
             raise ValueError(
                 "SoftTargets needs two classes or more, these logits have one (a regression)"
@@ -98,11 +98,25 @@ def divergence(student: Float[Array, "*B C"], teacher: Float[Array, "*B C"]) -> 
     return (jnp.exp(log_teacher) * (log_teacher - log_student)).sum(-1)
 
 
-def over_positions(logits_BLC: Float[Array, "B L C"], outputs: Outputs) -> Float[Array, "B C L"]:
-    """Logits with the positions last, padding excluded."""
+def over_positions(
+    logits_BLC: Float[Array, "B L C"], outputs: Outputs, batch: Batch
+) -> Float[Array, "examples C L"]:
+    """Each example's logits with the positions last, what is not its own excluded."""
+    mask_BL = outputs.mask
+    if "segment_ids" in batch:
+        logits_BLC, mask_BL = unpacked(logits_BLC, batch)
     logits_BCL = logits_BLC.swapaxes(1, 2)
-    return (
-        logits_BCL
-        if outputs.mask is None
-        else jnp.where(outputs.mask[:, None], logits_BCL, EXCLUDED)
+    return logits_BCL if mask_BL is None else jnp.where(mask_BL[:, None], logits_BCL, EXCLUDED)
+
+
+def unpacked(
+    values_BLX: Float[Array, "B L X"], batch: Batch
+) -> tuple[Float[Array, "examples L X"], Bool[Array, "examples L"]]:
+    """What belongs to each example of packed rows, from its first token on, and where that ends."""
+    segments, starts = jnp.asarray(batch["segment_ids"]).ravel(), jnp.asarray(batch["starts"])
+    at = starts[:, None] + jnp.arange(values_BLX.shape[1])
+    inside = at < len(segments)
+    at = jnp.where(inside, at, 0)
+    return values_BLX.reshape(-1, values_BLX.shape[-1])[at], inside & (
+        segments[at] == segments[starts][:, None]
     )

@@ -6,13 +6,11 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from effjax.data.encode import IGNORED
 from effjax.distill.objective import Objective, Term, example_weights, logits, token_weights
 from effjax.distill.soft_targets import over_positions
 from effjax.models.base import Outputs
 from effjax.types import Array, Aux, Batch, Float, Int
-
-IGNORED = -100
-"""The label of what is not predicted, as in Hugging Face."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +105,7 @@ def label_term(
 
 def span_term(found: Float[Array, "B L 2"], student: Outputs, batch: Batch) -> Term:
     """Cross-entropy of the start and of the end, [B, 2]."""
-    over_BCL = over_positions(found, student)
+    over_BCL = over_positions(found, student, batch)
     spans_BC = jnp.stack([batch["start_positions"], batch["end_positions"]], axis=1)
     inside_BC = (spans_BC >= 0) & (spans_BC < over_BCL.shape[-1])
     values_BC = cross_entropy(over_BCL, jnp.where(inside_BC, spans_BC, IGNORED))

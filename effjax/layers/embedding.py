@@ -1,5 +1,6 @@
 """Token, position and token-type embeddings."""
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax.typing import Initializer
@@ -32,6 +33,14 @@ def positions_after_padding(input_ids: Int[Array, "B L"], padding: int) -> Int[A
     """RoBERTa's positions: tokens count from padding + 1, padding stays at its own index."""
     is_token = (input_ids != padding).astype(jnp.int32)
     return jnp.cumsum(is_token, axis=-1) * is_token + padding
+
+
+def positions_in_segments(segment_ids: Int[Array, "B L"]) -> Int[Array, "B L"]:
+    """0, 1, 2, ... within every segment of a packed row, 0 where there is padding."""
+    position = positions_from_start(segment_ids)
+    before = jnp.pad(segment_ids, ((0, 0), (1, 0)), constant_values=-1)[:, :-1]
+    begins = jax.lax.cummax(jnp.where(segment_ids != before, position, 0), axis=1)
+    return jnp.where(segment_ids > 0, position - begins, 0)
 
 
 class TextEmbedding(nn.Module):

@@ -1,7 +1,8 @@
 """Task heads: small modules from the encoder's last hidden states to logits.
 
-Every head is called with the hidden states, the pooled output (None without a pooler) and the word
-embeddings, and returns the fields of `Outputs` that it fills in."""
+Every head is called with the hidden states, the vector of each example (the pooled output, or
+h_[CLS] without a pooler) and the word embeddings, and returns the fields of `Outputs` that it fills
+in."""
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -24,11 +25,11 @@ class Pooler(nn.Module):
     kernel_init: Initializer
 
     @nn.compact
-    def __call__(self, x_BLD: Float[Array, "B L D"]) -> Float[Array, "B D"]:
+    def __call__(self, cls_BD: Float[Array, "B D"]) -> Float[Array, "B D"]:
         dense = Linear(
             (self.hidden,), (self.hidden,), self.dtype, kernel_init=self.kernel_init, name="dense"
         )
-        return jnp.tanh(dense(x_BLD[:, 0]))
+        return jnp.tanh(dense(cls_BD))
 
 
 class PooledClassifier(nn.Module):
@@ -42,14 +43,13 @@ class PooledClassifier(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x_BLD: Array, pooled_BD: Array | None, words_VD: Array, deterministic: bool
+        self, x_BLD: Array, vector_BD: Array, words_VD: Array, deterministic: bool
     ) -> Fields:
         del x_BLD, words_VD
         output = Linear(
             (self.hidden,), (self.classes,), self.dtype, kernel_init=self.kernel_init, name="output"
         )
-        assert pooled_BD is not None, "this head is built with a pooler"
-        return {"logits": output(Dropout(self.dropout)(pooled_BD, deterministic))}
+        return {"logits": output(Dropout(self.dropout)(vector_BD, deterministic))}
 
 
 class DenseClassifier(nn.Module):
@@ -68,16 +68,16 @@ class DenseClassifier(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x_BLD: Array, pooled_BD: Array | None, words_VD: Array, deterministic: bool
+        self, x_BLD: Array, vector_BD: Array, words_VD: Array, deterministic: bool
     ) -> Fields:
-        del pooled_BD, words_VD
+        del x_BLD, words_VD
         dense = Linear(
             (self.hidden,), (self.hidden,), self.dtype, kernel_init=self.kernel_init, name="dense"
         )
         output = Linear(
             (self.hidden,), (self.classes,), self.dtype, kernel_init=self.kernel_init, name="output"
         )
-        x_BD = Dropout(self.input_dropout)(x_BLD[:, 0], deterministic)
+        x_BD = Dropout(self.input_dropout)(vector_BD, deterministic)
         x_BD = ACTIVATIONS[self.activation](dense(x_BD))
         return {"logits": output(Dropout(self.dropout)(x_BD, deterministic))}
 
@@ -93,9 +93,9 @@ class TokenClassifier(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x_BLD: Array, pooled_BD: Array | None, words_VD: Array, deterministic: bool
+        self, x_BLD: Array, vector_BD: Array, words_VD: Array, deterministic: bool
     ) -> Fields:
-        del pooled_BD, words_VD
+        del vector_BD, words_VD
         output = Linear(
             (self.hidden,), (self.classes,), self.dtype, kernel_init=self.kernel_init, name="output"
         )
@@ -119,9 +119,9 @@ class MaskedLMHead(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x_BLD: Array, pooled_BD: Array | None, words_VD: Array, deterministic: bool
+        self, x_BLD: Array, vector_BD: Array, words_VD: Array, deterministic: bool
     ) -> Fields:
-        del pooled_BD, deterministic
+        del vector_BD, deterministic
         dense = Linear(
             (self.hidden,), (self.hidden,), self.dtype, kernel_init=self.kernel_init, name="dense"
         )
@@ -141,13 +141,13 @@ class NextSentence(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x_BLD: Array, pooled_BD: Array | None, words_VD: Array, deterministic: bool
+        self, x_BLD: Array, vector_BD: Array, words_VD: Array, deterministic: bool
     ) -> Fields:
         del x_BLD, words_VD, deterministic
         output = Linear(
             (self.hidden,), (2,), self.dtype, kernel_init=self.kernel_init, name="output"
         )
-        return {"logits": output(pooled_BD)}
+        return {"logits": output(vector_BD)}
 
 
 class Pretraining(nn.Module):
@@ -157,8 +157,8 @@ class Pretraining(nn.Module):
     next_sentence: NextSentence
 
     def __call__(
-        self, x_BLD: Array, pooled_BD: Array | None, words_VD: Array, deterministic: bool
+        self, x_BLD: Array, vector_BD: Array, words_VD: Array, deterministic: bool
     ) -> Fields:
-        inputs = (x_BLD, pooled_BD, words_VD, deterministic)
+        inputs = (x_BLD, vector_BD, words_VD, deterministic)
         pair = self.next_sentence(*inputs)["logits"]
         return {**self.masked_lm(*inputs), "next_sentence_logits": pair}

@@ -153,19 +153,22 @@ class Outputs:
         embedded: the output of the embedding, after its norm.
         layers: one trace per layer.
         last_hidden: the output of the last layer.
-        pooled: tanh(W h_[CLS] + b), where the model has a pooler.
+        pooled: tanh(W h_[CLS] + b) of each example, where the model has a pooler.
         logits: of the head: [B, C], per token [B, L, C], question answering [B, L, 2] (start, end),
             masked-lm [B, L, V], multiple choice [B, choices].
         next_sentence_logits: of the pretraining head, beside the masked-lm logits.
         mask: True where `attention_mask` is 1; losses over tokens honour it.
+
+    In packed rows (`effjax.data.layouts`) an example is a segment: what there is one of per example
+    has the order of the batch's `starts`.
     """
 
     embedded: Float[Array, "B L D"] | None = None
     layers: tuple[LayerTrace, ...] = ()
     last_hidden: Float[Array, "B L D"] | None = None
-    pooled: Float[Array, "B D"] | None = None
+    pooled: Float[Array, "examples D"] | None = None
     logits: Float[Array, "..."] | None = None
-    next_sentence_logits: Float[Array, "B 2"] | None = None
+    next_sentence_logits: Float[Array, "examples 2"] | None = None
     mask: Bool[Array, "B L"] | None = None
 
     def hidden(self, layer: int) -> Float[Array, "B L D"]:

@@ -18,7 +18,14 @@ from effjax.table import Row, Table
 from effjax.tree import unflatten
 from effjax.types import Batch, Gates, Params
 
-INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
+INPUTS = (
+    "input_ids",
+    "attention_mask",
+    "token_type_ids",
+    "position_ids",
+    "segment_ids",
+    "starts",
+)
 
 
 @jax.tree_util.register_dataclass
@@ -73,10 +80,9 @@ def inputs(config: EncoderConfig, batch: Mapping[str, Any]) -> dict[str, jax.Arr
     if "input_ids" not in batch:
         raise ValueError(f"the batch has no input_ids; it has {', '.join(batch) or 'nothing'}")
     ids = np.asarray(batch["input_ids"])
-    if ids.shape[-1] > config.max_length:
+    if (length := longest(batch)) > config.max_length:
         raise ValueError(
-            f"input_ids has {ids.shape[-1]} tokens; "
-            f"this model has positions for {config.max_length}"
+            f"input_ids has {length} tokens; this model has positions for {config.max_length}"
         )
     if ids.size and not 0 <= ids.min() <= ids.max() < config.vocab_size:
         wrong = ids.min() if ids.min() < 0 else ids.max()
@@ -86,6 +92,13 @@ def inputs(config: EncoderConfig, batch: Mapping[str, Any]) -> dict[str, jax.Arr
     return {name: jnp.asarray(batch[name], jnp.int32) for name in INPUTS if name in batch}
 
 
+def longest(batch: Mapping[str, Any]) -> int:
+    """Tokens of the longest example: of a row, or of a segment where rows are packed."""
+    if "segment_ids" not in batch:
+        return np.shape(batch["input_ids"])[-1]
+    return int(np.bincount(np.ravel(batch["segment_ids"]))[1:].max(initial=0))
+
+
 def apply(module: nn.Module, params: Params, batch: Batch, **options: Any) -> Outputs:
     """`module.apply` for an encoder; options are those of the encoder, and `rngs`."""
     return cast(Outputs, module.apply({"params": params}, batch, **options))
@@ -93,11 +106,11 @@ def apply(module: nn.Module, params: Params, batch: Batch, **options: Any) -> Ou
 
 @jax.jit
 def forward(model: Model, batch: Batch) -> Outputs:
-    """The light outputs, `Runtime.chunk_tokens` tokens at a time."""
+    """The light outputs, `Runtime.chunk_tokens` tokens at a time; of packed rows, all at once."""
     rows, length = batch["input_ids"].shape[0], batch["input_ids"].shape[-1]
     chunk = chunk_rows(rows, length, model.runtime.chunk_tokens)
     module = model.module
-    if chunk == rows:
+    if chunk == rows or "starts" in batch:
         return apply(module, model.params, batch).light()
     chunks = {
         name: value.reshape(rows // chunk, chunk, *value.shape[1:]) for name, value in batch.items()

@@ -14,7 +14,12 @@ from flax import linen as nn
 
 from effjax.layers.attention import SelfAttention
 from effjax.layers.dropout import Dropout
-from effjax.layers.embedding import TextEmbedding, positions_after_padding, positions_from_start
+from effjax.layers.embedding import (
+    TextEmbedding,
+    positions_after_padding,
+    positions_from_start,
+    positions_in_segments,
+)
 from effjax.layers.feedforward import FeedForward
 from effjax.layers.heads import Pooler
 from effjax.layers.norm import LayerNorm
@@ -101,7 +106,9 @@ class PostNormEncoder(nn.Module):
         Args:
             batch: `input_ids` [B, L], or [B, choices, L] for multiple choice, which runs as [B *
                 choices, L]; optionally `attention_mask`, `token_type_ids`, `position_ids` of the
-                same shape.
+                same shape. In packed rows also `segment_ids` of that shape, above 0 where there is
+                a token, and `starts` [N], or [N, choices]: where in all rows laid end to end each
+                example begins.
             gates: multipliers for heads and feed-forward units.
             deterministic: False drops out, with the stream "dropout".
         """
@@ -111,11 +118,9 @@ class PostNormEncoder(nn.Module):
             for name, value in batch.items()
             if value.shape == shape
         }
-        mask_BL = fields.get("attention_mask", jnp.ones_like(fields["input_ids"])).astype(bool)
+        mask_BL, mask_B1LM = attention_masks(fields)
         positions_BL = (
-            fields["position_ids"]
-            if "position_ids" in fields
-            else self.position_ids(fields["input_ids"])
+            fields["position_ids"] if "position_ids" in fields else self.positions(fields)
         )
         x_BLD = self.embedding(
             fields["input_ids"], positions_BL, fields.get("token_type_ids"), deterministic
@@ -123,9 +128,13 @@ class PostNormEncoder(nn.Module):
         embedded, traces, gates = x_BLD, [], gates or {}
         for i, block in enumerate(self.blocks):
             gate = (gates.get(f"layer_{i}/heads"), gates.get(f"layer_{i}/ffn"))
-            x_BLD, trace = block(x_BLD, mask_BL[:, None, None, :], gate, deterministic)
+            x_BLD, trace = block(x_BLD, mask_B1LM, gate, deterministic)
             traces.append(trace)
-        pooled = self.pooler(x_BLD) if self.config.pooler else None
+        starts = batch.get("starts")
+        cls_BD = (
+            x_BLD[:, 0] if starts is None else x_BLD.reshape(-1, x_BLD.shape[-1])[starts.ravel()]
+        )
+        pooled = self.pooler(cls_BD) if self.config.pooler else None
         kept = {
             "embedded": embedded,
             "layers": tuple(traces),
@@ -135,15 +144,35 @@ class PostNormEncoder(nn.Module):
         }
         if self.head is None:
             return Outputs(**kept)
-        answers = self.head(x_BLD, pooled, self.embedding.word.embedding, deterministic)
+        vector_BD = cls_BD if pooled is None else pooled
+        answers = self.head(x_BLD, vector_BD, self.embedding.word.embedding, deterministic)
         if self.config.head == "multiple-choice":
-            answers = {"logits": answers["logits"].reshape(shape[:2])}
+            choices = shape[:2] if starts is None else starts.shape
+            answers = {"logits": answers["logits"].reshape(choices)}
         return Outputs(**kept, **answers)
 
-    def position_ids(self, input_ids: Int[Array, "B L"]) -> Int[Array, "B L"]:
-        if self.config.first_position == "after-padding":
-            return positions_after_padding(input_ids, self.config.pad_token_id)
-        return positions_from_start(input_ids)
+    def positions(self, fields: Mapping[str, Array]) -> Int[Array, "B L"]:
+        """What each token's position is, by the config's rule and within its segment."""
+        first = self.config.pad_token_id + 1 if self.config.first_position == "after-padding" else 0
+        if "segment_ids" in fields:
+            return positions_in_segments(fields["segment_ids"]) + first
+        if first:
+            return positions_after_padding(fields["input_ids"], self.config.pad_token_id)
+        return positions_from_start(fields["input_ids"])
+
+
+def attention_masks(
+    fields: Mapping[str, Array],
+) -> tuple[Bool[Array, "B L"], Bool[Array, "B 1 #L M"]]:
+    """Which tokens are real, and which each of them may attend to: those of its own segment."""
+    if "segment_ids" not in fields:
+        mask_BL = fields.get("attention_mask", jnp.ones_like(fields["input_ids"])).astype(bool)
+        return mask_BL, mask_BL[:, None, None, :]
+    segment_BL = fields["segment_ids"]
+    mask_BL = segment_BL > 0
+    return mask_BL, (segment_BL[:, None, :, None] == segment_BL[:, None, None, :]) & mask_BL[
+        :, None, None, :
+    ]
 
 
 def axes(config: EncoderConfig) -> tuple[Axis, Axis]:

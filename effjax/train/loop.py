@@ -87,9 +87,7 @@ def fit(
     ):
         state = checkpoints.restore(state)
         done, window, loss = int(state.step), [], float("nan")
-        for batch in batches_from(
-            encoded, training.batch_size, seed, done, steps, model.config.pad_token_id
-        ):
+        for batch in batches_from(encoded, training, seed, done, steps, model.config.pad_token_id):
             state, metrics = step(state, batch, teachers(batch))
             window.append(metrics)
             done += 1
@@ -105,14 +103,15 @@ def fit(
 
 
 def batches_from(
-    encoded: Encoded, batch_size: int, seed: int, done: int, steps: int, pad_id: int
+    encoded: Encoded, training: Training, seed: int, done: int, steps: int, pad_id: int
 ) -> Iterator[dict[str, np.ndarray]]:
     """The batches of steps `done` to `steps`, a function of (seed, step) alone."""
-    per_epoch = steps_per_epoch(encoded, batch_size)
+    size, layout = training.batch_size, training.layout
+    per_epoch = steps_per_epoch(encoded, size)
     while done < steps:
         epoch, start = divmod(done, per_epoch)
         for batch in train_batches(
-            encoded, batch_size, seed=seed, epoch=epoch, pad_id=pad_id, start=start
+            encoded, size, seed=seed, epoch=epoch, pad_id=pad_id, start=start, layout=layout
         ):
             if done == steps:
                 return

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from effjax.data.layouts import Layout
 from effjax.table import Table
 from effjax.tree import unflatten
 from effjax.types import Array, Float, PyTree
@@ -27,6 +28,7 @@ class Training:
             (arXiv 1907.11692, section 3.1).
         clip_norm: largest global norm of the gradient.
         max_length: tokens per example; longer ones are truncated.
+        layout: whether several short examples share a row of a batch or each has its own.
         dtype: what products are computed in.
     """
 
@@ -38,6 +40,7 @@ class Training:
     b2: float = 0.999
     clip_norm: float = 1.0
     max_length: int = 128
+    layout: Layout = "packed"
     dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:

@@ -6,6 +6,7 @@ import pytest
 from effjax.data import (
     BUCKETS,
     Encoded,
+    Layout,
     eval_batches,
     padding_share,
     steps_per_epoch,
@@ -29,8 +30,12 @@ def encoded() -> Encoded:
     return _encoded(np.random.default_rng(0).integers(3, 60, 1003))
 
 
-def _train(encoded: Encoded, seed: int = 0, epoch: int = 0, start: int = 0):
-    return list(train_batches(encoded, 16, seed=seed, epoch=epoch, pad_id=PAD, start=start))
+def _train(
+    encoded: Encoded, seed: int = 0, epoch: int = 0, start: int = 0, layout: Layout = "padded"
+):
+    return list(
+        train_batches(encoded, 16, seed=seed, epoch=epoch, pad_id=PAD, start=start, layout=layout)
+    )
 
 
 def _order(batches) -> list[int]:
@@ -39,7 +44,11 @@ def _order(batches) -> list[int]:
 
 @pytest.mark.parametrize("kind", ["train", "eval"])
 def test_every_example_counts_exactly_once_with_its_own_tokens(encoded: Encoded, kind: str):
-    batches = _train(encoded) if kind == "train" else list(eval_batches(encoded, 16, pad_id=PAD))
+    batches = (
+        _train(encoded)
+        if kind == "train"
+        else list(eval_batches(encoded, 16, pad_id=PAD, layout="padded"))
+    )
     assert len(batches) == steps_per_epoch(encoded, 16) == 63
     counted = np.zeros(len(encoded))
     for batch in batches:
@@ -57,20 +66,26 @@ def test_every_example_counts_exactly_once_with_its_own_tokens(encoded: Encoded,
 def test_arrays_have_the_types_that_a_step_takes(encoded: Encoded):
     types = {key: value.dtype for key, value in _train(encoded)[0].items()}
     assert types.pop("example_mask") == np.float32
-    assert set(types) == {"input_ids", "attention_mask", "token_type_ids", "labels", "example"}
+    common = {"input_ids", "attention_mask", "token_type_ids", "labels", "example", "token"}
+    assert set(types) == common
     assert set(types.values()) == {np.dtype(np.int32)}
 
 
-def test_the_order_depends_on_seed_and_epoch_alone(encoded: Encoded):
-    first = _order(_train(encoded))
-    assert _order(_train(encoded)) == first
-    assert _order(_train(encoded, epoch=1)) != first
-    assert _order(_train(encoded, seed=1)) != first
-    assert _order(_train(encoded, seed=1)) != _order(_train(encoded, epoch=1))
+@pytest.mark.parametrize("layout", ["padded", "packed"])
+def test_the_order_depends_on_seed_and_epoch_alone(encoded: Encoded, layout: Layout):
+    first = _order(_train(encoded, layout=layout))
+    assert _order(_train(encoded, layout=layout)) == first
+    others = [
+        _order(_train(encoded, seed=seed, epoch=epoch, layout=layout))
+        for seed, epoch in ((0, 1), (1, 0), (1, 1))
+    ]
+    assert first not in others
+    assert others[0] != others[1]
 
 
-def test_an_epoch_resumes_at_any_step(encoded: Encoded):
-    whole, rest = _train(encoded), _train(encoded, start=40)
+@pytest.mark.parametrize("layout", ["padded", "packed"])
+def test_an_epoch_resumes_at_any_step(encoded: Encoded, layout: Layout):
+    whole, rest = _train(encoded, layout=layout), _train(encoded, start=40, layout=layout)
     assert len(rest) == 23
     for one, other in zip(whole[40:], rest, strict=True):
         assert all(np.array_equal(one[key], other[key]) for key in one)
@@ -99,13 +114,14 @@ def test_bucketing_saves_most_of_the_padding(encoded: Encoded):
 
 def test_results_are_restored_by_example(encoded: Encoded):
     restored = np.full(len(encoded), -1.0)
-    for batch in eval_batches(encoded, 16, pad_id=PAD):
+    for batch in eval_batches(encoded, 16, pad_id=PAD, layout="padded"):
         restored[batch["example"]] = batch["input_ids"][:, 0] * 2.0
     assert restored.tolist() == [2.0 * i for i in range(len(encoded))]
 
 
 def test_fewer_examples_than_a_batch_and_no_labels():
-    (batch,) = eval_batches(_encoded(np.array([2, 9]), labels=False), 4, pad_id=PAD)
+    two = _encoded(np.array([2, 9]), labels=False)
+    (batch,) = eval_batches(two, 4, pad_id=PAD, layout="padded")
     assert batch["input_ids"].shape == (4, 16) and "labels" not in batch
     assert batch["example"].tolist() == [0, 1, 0, 0]
     assert batch["example_mask"].tolist() == [1.0, 1.0, 0.0, 0.0]
@@ -113,7 +129,7 @@ def test_fewer_examples_than_a_batch_and_no_labels():
 
 def test_what_cannot_be_batched_is_named():
     long = _encoded(np.array([5, 600, 7]))
-    with pytest.raises(ValueError, match="example 1 has 600 tokens; the longest bucket is 512"):
+    with pytest.raises(ValueError, match="example 1 has 600 tokens; the widest row is 512"):
         next(eval_batches(long, 2, pad_id=PAD))
     with pytest.raises(ValueError, match="batch_size is 0"):
         next(train_batches(long, 0, seed=0, epoch=0, pad_id=PAD))

@@ -126,7 +126,7 @@ def test_cached_outputs_are_the_teachers(model: Model, encoded: Encoded) -> None
         model.config, {"teacher": model.config}
     )["teacher"]
     cached: CachedOutputs = cache_outputs(model, encoded, needs, batch_size=16)
-    batch = next(loop.batches_from(encoded, 16, 0, 0, 1, 0))
+    batch = next(loop.batches_from(encoded, Training(batch_size=16), 0, 0, 1, 0))
     kept, live = cached(batch), model.trace(batch)
     real = batch["attention_mask"].astype(bool)
     np.testing.assert_allclose(np.asarray(kept.logits), np.asarray(live.logits), atol=1e-6)

@@ -1,0 +1,138 @@
+"""Layouts: how the examples of one batch lie in its rows.
+
+Padded, every example has a row of its own, as wide as the longest wants. Packed, several short
+ones share a row, so that hardly a token is padding: an example's tokens stay next to each other,
+positions restart with every example and attention stays inside it, so that it has the outputs that
+it has alone.
+
+Keys of a batch of N examples in B rows of L tokens (padded, B = N):
+
+* `input_ids`, `attention_mask`, `token_type_ids` int32 [B, L];
+* `token` int32 [B, L]: which token of the `Encoded` stands there, -1 for padding;
+* `example` int32 [N], the example's number, and `example_mask` float32 [N]: examples that only fill
+  up a batch have 0 and repeat the first one, number, labels and start, packed without new tokens;
+* where there are labels, `labels` [N], or per token [B, L]; of answers `start_positions` and
+  `end_positions` [N], counted from the example's first token;
+* packed only: `segment_ids` int32 [B, L], n + 1 at the tokens of the batch's example n, and
+  `starts` int32 [N], where each example begins in the rows laid end to end.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+
+from effjax.data.encode import IGNORED, Encoded
+
+BUCKETS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+"""Widths of padded rows."""
+
+WIDTHS = (64, 128, 256, 512)
+"""Widths of packed rows."""
+
+Batch = dict[str, np.ndarray]
+Layout = Literal["packed", "padded"]
+Examples = np.ndarray
+
+
+def padded_batch(encoded: Encoded, examples: Examples, size: int, pad_id: int) -> Batch:
+    """One example to a row, in the narrowest bucket that holds the longest.
+
+    Args:
+        examples: rows of `encoded`, at most `size`.
+        size: N.
+    """
+    filled = fill(examples, size)
+    lengths, width = encoded.lengths[filled], fitting(BUCKETS, encoded.lengths[examples])
+    inside = np.arange(width) < lengths[:, None]
+    token = np.where(inside, encoded.offsets[filled][:, None] + np.arange(width), -1)
+    return fields(encoded, token, examples, size, pad_id)
+
+
+def packed_batch(encoded: Encoded, examples: Examples, size: int, pad_id: int) -> Batch:
+    """As few rows as the examples fit in; arguments as of `padded_batch`."""
+    lengths = encoded.lengths[examples]
+    width = fitting(WIDTHS, lengths)
+    rows = pack(lengths, width)
+    token = np.full((rung(len(rows)), width), -1)
+    segments, starts = np.zeros(token.shape, np.int32), np.zeros(size, np.int32)
+    for i, row in enumerate(rows):
+        begin = 0
+        for n in row:
+            end = begin + int(lengths[n])
+            token[i, begin:end] = encoded.offsets[examples[n]] + np.arange(end - begin)
+            segments[i, begin:end] = n + 1
+            starts[n] = i * width + begin
+            begin = end
+    starts[len(examples) :] = starts[0]
+    batch = fields(encoded, token, examples, size, pad_id)
+    return {**batch, "segment_ids": segments, "starts": starts}
+
+
+ASSEMBLE: dict[Layout, Callable[[Encoded, Examples, int, int], Batch]] = {
+    "packed": packed_batch,
+    "padded": padded_batch,
+}
+
+
+def fields(
+    encoded: Encoded, token: np.ndarray, examples: Examples, size: int, pad_id: int
+) -> Batch:
+    """What both layouts have in common, given which token stands where."""
+
+    def at(tokens: np.ndarray, padding: int) -> np.ndarray:
+        return np.where(token >= 0, tokens[token], np.int32(padding))
+
+    batch = {
+        "input_ids": at(encoded.input_ids, pad_id),
+        "attention_mask": (token >= 0).astype(np.int32),
+        "token_type_ids": at(encoded.token_type_ids, 0),
+        "token": token.astype(np.int32),
+        "example": fill(examples, size).astype(np.int32),
+        "example_mask": (np.arange(size) < len(examples)).astype(np.float32),
+    }
+    if encoded.labels is None:
+        return batch
+    if encoded.labels_per_token:
+        return {**batch, "labels": at(encoded.labels, IGNORED)}
+    labels = encoded.labels[batch["example"]]
+    if labels.ndim == 1:
+        return {**batch, "labels": labels}
+    return {**batch, "start_positions": labels[:, 0], "end_positions": labels[:, 1]}
+
+
+def fill(examples: Examples, size: int) -> Examples:
+    """The examples, and the first again until there are `size`."""
+    return np.concatenate([examples, np.full(size - len(examples), examples[0])])
+
+
+def fitting(widths: Sequence[int], lengths: np.ndarray) -> int:
+    """The narrowest of the ascending widths that holds the longest example."""
+    return widths[int(np.searchsorted(widths, lengths.max()))]
+
+
+def pack(lengths: np.ndarray, width: int) -> list[list[int]]:
+    """Which examples share a row: first-fit decreasing.
+
+    Source: D. S. Johnson, "Near-optimal bin packing algorithms" (1973): at most 11/9 of the fewest
+    rows that there could be, and one.
+    """
+    rows: list[list[int]] = []
+    free: list[int] = []
+    for example in np.argsort(-lengths, kind="stable"):
+        row = next((i for i, room in enumerate(free) if room >= lengths[example]), len(rows))
+        if row == len(rows):
+            rows.append([])
+            free.append(width)
+        rows[row].append(int(example))
+        free[row] -= int(lengths[example])
+    return rows
+
+
+def rung(count: int) -> int:
+    """The number of rows that `count` rows are filled up to, so that there are few shapes.
+
+    Up to 16 every count, to 32 every second one, to 64 every fourth, and so on.
+    """
+    step = max(1, 2 ** ((count - 1).bit_length() - 4))
+    return -(-count // step) * step

@@ -1,0 +1,105 @@
+"""Contract: an example has the same outputs, loss and gradients packed with others as alone."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from effjax.data import Encoded, packed_batch, padded_batch
+from effjax.distill import SoftTargets, TaskLoss, Weighted
+from effjax.models import Model
+from effjax.models.base import Head, Outputs
+from effjax.models.model import INPUTS, inputs
+from effjax.tree import flatten
+
+TOLERANCE = 1e-5
+PER_TOKEN = ("masked-lm", "token-classification", "question-answering", "pretraining")
+
+Build = Callable[[str, Head | None], Any]
+Batch = dict[str, np.ndarray]
+
+
+def encoded(batch: Batch, labels: np.ndarray | None = None) -> Encoded:
+    """The rows of a padded batch without their padding."""
+    ids, mask = (batch[name].reshape(-1, batch["input_ids"].shape[-1]) for name in INPUTS[:2])
+    types = batch.get("token_type_ids", np.zeros_like(batch["input_ids"])).reshape(ids.shape)
+    real, idx = mask.astype(bool), np.arange(len(ids), dtype=np.int32)
+    offsets = np.concatenate([[0], np.cumsum(mask.sum(1))]).astype(np.int64)
+    ids, types = (tokens[real].astype(np.int32) for tokens in (ids, types))
+    return Encoded(ids, types, offsets, labels, idx)
+
+
+def run(model: Model, batch: Batch, params: Any = None) -> Outputs:
+    """Plain Linen on the arrays of a batch that this model reads."""
+    given = dict(inputs(model.config, batch))
+    if not model.config.token_types:
+        del given["token_type_ids"]
+    params = model.params if params is None else params
+    return model.module.apply({"params": params}, given)  # pyright: ignore[reportReturnType]
+
+
+def test_packed_outputs_are_those_of_each_example_alone(
+    pair: Build, name: str, head: Head | None
+) -> None:
+    both = pair(name, head)
+    source = encoded(both.batch)
+    batch = packed_batch(source, np.arange(len(source)), len(source), 1)
+    assert len(batch["input_ids"]) < len(source)
+    if head == "multiple-choice":
+        batch["starts"] = batch["starts"].reshape(-1, 2)
+    found = run(both.model, batch)
+    segments = batch["segment_ids"].ravel()
+
+    def alone(values: Any) -> np.ndarray:
+        return np.asarray(values)[both.mask]
+
+    def packed(values: Any) -> np.ndarray:
+        flat = np.asarray(values).reshape(len(segments), -1)
+        return np.concatenate([flat[segments == n + 1] for n in range(len(source))])
+
+    for layer in range(both.model.config.num_layers + 1):
+        np.testing.assert_allclose(
+            packed(found.hidden(layer)), alone(both.ours.hidden(layer)), atol=TOLERANCE, rtol=0
+        )
+    for field in ("pooled", "next_sentence_logits", "logits"):
+        ours, theirs = getattr(found, field), getattr(both.ours, field)
+        assert (ours is None) == (theirs is None)
+        if ours is not None:
+            if field == "logits" and head in PER_TOKEN:
+                ours, theirs = packed(ours), alone(theirs)
+            np.testing.assert_allclose(ours, theirs, atol=TOLERANCE, rtol=0)
+
+
+LABELS = {
+    "sequence-classification": np.array([3, 0, 2], np.int32),
+    "token-classification": (np.arange(19, dtype=np.int32) * 7) % 5,
+    "question-answering": np.array([[2, 9], [0, 6], [0, 0]], np.int32),
+}
+
+
+@pytest.mark.parametrize("head", LABELS)
+def test_packed_and_padded_have_the_same_loss_and_gradient(pair: Build, head: Head) -> None:
+    """Labels and a teacher; the third example is left out of the batch by its weight."""
+    model = pair("bert", head).model
+    over = "positions" if head == "question-answering" else "classes"
+    objective = Weighted(task=(1.0, TaskLoss()), soft=(0.5, SoftTargets(over=over)))
+    source = encoded(pair("bert", head).batch, LABELS[head])
+    other = jax.tree.map(lambda x: 0.9 * x, model.params)
+
+    def loss(params: Any, batch: Batch) -> Any:
+        teachers = {"teacher": run(model, batch, other)}
+        return objective({}, run(model, batch, params), teachers, batch).total
+
+    found = []
+    for make in (packed_batch, padded_batch):
+        batch = make(source, np.array([0, 1, 2]), 4, 1)
+        batch["example_mask"] = np.array([1, 1, 0, 0], np.float32)
+        found.append(jax.value_and_grad(loss)(model.params, batch))
+    (packed, packed_gradient), (padded, padded_gradient) = found
+    assert float(packed) == pytest.approx(float(padded), abs=TOLERANCE)
+    assert float(padded) > 0.1
+    for path, ours in flatten(packed_gradient).items():
+        theirs = flatten(padded_gradient)[path]
+        np.testing.assert_allclose(ours, theirs, atol=TOLERANCE, rtol=0, err_msg=path)

@@ -1,0 +1,101 @@
+"""Packed rows: every token once, examples whole, few rows; and what both layouts have in common."""
+
+import numpy as np
+import pytest
+
+from effjax.data import WIDTHS, Encoded, packed_batch, padded_batch, padding_share, train_batches
+from effjax.data.encode import IGNORED
+from effjax.data.layouts import ASSEMBLE, Layout, pack, rung
+
+PAD = 99
+
+
+def _encoded(lengths: list[int], labels: np.ndarray | None = None) -> Encoded:
+    """Tokens 0, 1, 2, ... over all examples; token types are the token's parity."""
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    ids = np.arange(offsets[-1], dtype=np.int32)
+    idx = np.arange(len(lengths), dtype=np.int32)
+    return Encoded(ids, ids % 2, offsets, labels, idx)
+
+
+@pytest.fixture(scope="module")
+def encoded() -> Encoded:
+    lengths = np.random.default_rng(0).integers(3, 40, 500)
+    return _encoded(lengths.tolist(), np.arange(500, dtype=np.int32) % 3)
+
+
+def test_examples_lie_whole_one_after_the_other(encoded: Encoded):
+    examples = np.arange(100, 132)
+    batch = packed_batch(encoded, examples, 32, PAD)
+    segments = batch["segment_ids"].ravel()
+    for n, example in enumerate(examples):
+        first, end = encoded.offsets[example], encoded.offsets[example + 1]
+        at = np.flatnonzero(segments == n + 1)
+        assert at.tolist() == list(range(batch["starts"][n], batch["starts"][n] + end - first))
+        assert at[0] // batch["token"].shape[1] == at[-1] // batch["token"].shape[1]  # one row
+        assert batch["input_ids"].ravel()[at].tolist() == list(range(first, end))
+    assert np.all(batch["input_ids"][batch["segment_ids"] == 0] == PAD)
+
+
+@pytest.mark.parametrize("layout", ["packed", "padded"])
+def test_a_token_is_named_by_its_place_in_the_encoded(encoded: Encoded, layout: Layout):
+    batch = ASSEMBLE[layout](encoded, np.arange(7, 20), 16, PAD)
+    token, real = batch["token"], batch["attention_mask"].astype(bool)
+    assert np.array_equal(real, token >= 0)
+    assert np.array_equal(batch["input_ids"], np.where(real, token, PAD))
+    assert np.array_equal(batch["token_type_ids"], np.where(real, token % 2, 0))
+    assert np.array_equal(batch["example"], [*range(7, 20), 7, 7, 7])
+    assert np.array_equal(batch["labels"], batch["example"] % 3)
+    assert batch["example_mask"].tolist() == [1.0] * 13 + [0.0] * 3
+
+
+def test_what_fills_up_a_packed_batch_has_no_tokens_and_the_first_example_s_result(
+    encoded: Encoded,
+):
+    batch = packed_batch(encoded, np.arange(7, 20), 16, PAD)
+    assert batch["segment_ids"].max() == 13
+    assert batch["starts"][13:].tolist() == [batch["starts"][0]] * 3
+
+
+def test_every_example_is_packed_once_and_rows_are_never_too_full():
+    lengths = np.random.default_rng(1).integers(1, 64, 200)
+    rows = pack(lengths, 64)
+    assert sorted(example for row in rows for example in row) == list(range(200))
+    assert max(lengths[row].sum() for row in rows) <= 64
+    assert len(rows) <= 11 / 9 * np.ceil(lengths.sum() / 64) + 1
+
+
+def test_row_counts_come_from_a_short_ladder():
+    assert [rung(n) for n in (1, 7, 16, 17, 31, 33, 65, 100)] == [1, 7, 16, 18, 32, 36, 72, 104]
+    assert len({rung(n) for n in range(1, 129)}) == 16 + 8 + 8 + 8
+
+
+def test_packing_leaves_little_padding_and_few_shapes(encoded: Encoded):
+    batches = list(train_batches(encoded, 32, seed=0, epoch=0, pad_id=PAD))
+    assert padding_share(batches) < 0.12
+    assert {batch["token"].shape[1] for batch in batches} == {WIDTHS[0]}
+    assert len({batch["token"].shape for batch in batches}) <= 5
+
+
+def test_an_epoch_of_packed_batches_holds_every_token_once(encoded: Encoded):
+    batches = train_batches(encoded, 32, seed=0, epoch=0, pad_id=PAD)
+    tokens = np.concatenate([batch["token"].ravel() for batch in batches])
+    assert np.array_equal(np.sort(tokens[tokens >= 0]), encoded.input_ids)
+
+
+@pytest.mark.parametrize("make", [packed_batch, padded_batch])
+def test_labels_of_tokens_lie_where_the_tokens_do(make):
+    encoded = _encoded([3, 5, 2], np.arange(10, 20, dtype=np.int32))
+    batch = make(encoded, np.array([2, 0]), 2, PAD)
+    real = batch["token"] >= 0
+    assert np.array_equal(batch["labels"][real], batch["token"][real] + 10)
+    assert np.all(batch["labels"][~real] == IGNORED)
+
+
+@pytest.mark.parametrize("make", [packed_batch, padded_batch])
+def test_labels_of_answers_are_their_positions(make):
+    encoded = _encoded([3, 5, 2], np.array([[0, 1], [2, 4], [1, 1]], np.int32))
+    batch = make(encoded, np.array([1, 2]), 3, PAD)
+    assert batch["start_positions"].tolist() == [2, 1, 2]
+    assert batch["end_positions"].tolist() == [4, 1, 4]
+    assert "labels" not in batch
