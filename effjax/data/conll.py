@@ -1,0 +1,204 @@
+"""CoNLL files, and TFDS's rows of them: tagged sentences in and out.
+
+A file has a word per line, columns parted by spaces or tabs, and a blank line between sentences.
+Rows are those of `conll2003/conll2003` in TFDS.
+"""
+
+import logging
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+
+from effjax.data.entities import beginnings, scheme, to_iob2
+from effjax.data.tagging import TaggedSentences
+
+log = logging.getLogger("effjax")
+
+# TFDS's names of the columns between the word and the entity tag.
+_BETWEEN = ("pos", "chunks")
+
+# Only these two part columns: a no-break space may be inside a word.
+_CELL = re.compile(r"[^ \t]+")
+
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+
+
+@dataclass(frozen=True)
+class _Block:
+    """A sentence of a file: its number from 0, its lines' numbers from 1, cells by column."""
+
+    number: int
+    lines: list[int]
+    columns: list[list[str]]
+    tags: np.ndarray | None = None
+
+
+def read_conll(
+    path: str | Path,
+    labels: Sequence[str],
+    *,
+    column: int | None = -1,
+    on_bad: Literal["stop", "skip"] = "stop",
+) -> TaggedSentences:
+    """Reads a file with a word per line and a blank line between sentences.
+
+    Columns are parted by spaces or tabs, the word is the first, and `-DOCSTART-` lines are no
+    words. Tags may be IOB1, as the shared task distributed them, or IOB2; what comes out is IOB2,
+    in the other columns too.
+
+    Args:
+        path: The file.
+        labels: The tags in id order.
+        column: Where the tag is, negative from the end; None for a file without tags.
+        on_bad: `skip` leaves out sentences with a bad line, and logs how many and why the first.
+
+    Raises:
+        ValueError: At a line with another number of columns than the first, a tag that is not in
+            `labels` or not in the file's scheme, a NUL byte or bytes that are not UTF-8, with file
+            and line; if there is no such column, or no sentence.
+    """
+    path = Path(path)
+    raw = _raw_blocks(path)
+    width = _width(path, raw, column)
+    bad: list[str] = []
+    blocks = _sieve(lambda item: _parse(path, width, *item), enumerate(raw), on_bad, bad)
+    others = range(1, width)
+    if column is not None:
+        others = [i for i in others if i != column % width]
+        kind = scheme([block.columns[column] for block in blocks])
+        blocks = _sieve(lambda it: _tag(path, it, column, kind, labels), blocks, on_bad, bad)
+    if bad:
+        log.warning("%s: %d of %d sentences skipped: %s", path, len(bad), len(raw), bad[0])
+    if not blocks:
+        raise ValueError(f"{path}: no sentence is left; all {len(raw)} are bad")
+    tags = [block.tags for block in blocks if block.tags is not None]
+    return TaggedSentences(
+        [block.columns[0] for block in blocks],
+        None if column is None else tags,
+        np.array([block.number for block in blocks], np.int32),
+        tuple(_uniform([block.columns[i] for block in blocks]) for i in others),
+    )
+
+
+def to_rows(sentences: TaggedSentences, features: Any) -> list[dict[str, Any]]:
+    """Sentences as the rows of TFDS's `conll2003/conll2003`.
+
+    These are the rows that TFDS itself prepares from the same file, but for one: where a file ends
+    in a blank line, TFDS's reader adds a sentence of no words.
+
+    Args:
+        sentences: Read from files of four columns; tag ids in TFDS's order.
+        features: `builder.info.features`.
+
+    Raises:
+        ValueError: If a column is missing, or a part of speech or chunk is not in TFDS's set.
+    """
+    if sentences.tags is None or len(sentences.others) != len(_BETWEEN):
+        have = 1 + len(sentences.others) + (sentences.tags is not None)
+        raise ValueError(f"conll2003 needs 4 columns: word, pos, chunk and tag; here are {have}")
+    rows = [
+        {"tokens": tokens, "ner": tags.tolist()}
+        for tokens, tags in zip(sentences.tokens, sentences.tags, strict=True)
+    ]
+    for name, column in zip(_BETWEEN, sentences.others, strict=True):
+        allowed = features[name].feature.names
+        ids = {text: i for i, text in enumerate(allowed)}
+        for row, cells, number in zip(rows, column, sentences.idx, strict=True):
+            if unknown := [cell for cell in cells if cell not in ids]:
+                said = f"{name} is {unknown[0]!r}; allowed: {' '.join(allowed)}"
+                raise ValueError(f"sentence {number}: {said}")
+            row[name] = [ids[cell] for cell in cells]
+    return rows
+
+
+def from_rows(rows: Iterable[Mapping[str, Any]], features: Any) -> TaggedSentences:
+    """The inverse of `to_rows`, for rows of a TFDS data source; rows without words are left out.
+
+    The dataset has no index, and TFDS shuffles what it prepares: `idx` counts the rows as they
+    come.
+    """
+    kept = [row for row in rows if len(row["tokens"])]
+    tokens = [[w.decode() if isinstance(w, bytes) else w for w in row["tokens"]] for row in kept]
+    names = {name: features[name].feature.names for name in _BETWEEN}
+    others = tuple([[names[name][i] for i in row[name]] for row in kept] for name in _BETWEEN)
+    tags = [np.asarray(row["ner"], np.int32) for row in kept]
+    return TaggedSentences(tokens, tags, np.arange(len(kept), dtype=np.int32), others)
+
+
+def _sieve(
+    make: Callable[[_In], _Out], items: Iterable[_In], on_bad: str, bad: list[str]
+) -> list[_Out]:
+    """What `make` makes of every item; with `skip`, complaints are put into `bad` instead."""
+    made = []
+    for item in items:
+        try:
+            made.append(make(item))
+        except ValueError as error:
+            if on_bad == "stop":
+                raise
+            bad.append(str(error))
+    return made
+
+
+def _raw_blocks(path: Path) -> list[list[tuple[int, bytes]]]:
+    """The lines of every sentence with their numbers, undecoded: one bad byte spoils one line."""
+    blocks: list[list[tuple[int, bytes]]] = [[]]
+    content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    for number, line in enumerate(content.split(b"\n"), 1):
+        if line.startswith(b"-DOCSTART-") or not line.strip():
+            blocks.append([])
+        else:
+            blocks[-1].append((number, line.rstrip(b"\r")))
+    return [block for block in blocks if block]
+
+
+def _width(path: Path, raw: list[list[tuple[int, bytes]]], column: int | None) -> int:
+    """Columns of the first line; what its bytes mean does not matter for counting them."""
+    if not raw:
+        raise ValueError(f"{path}: no sentences")
+    line, content = raw[0][0]
+    width = len(_CELL.findall(content.decode("latin-1")))
+    if column is not None and not -width <= column < width:
+        raise ValueError(f"{path}:{line}: no column {column}; the line has {width}")
+    return width
+
+
+def _parse(path: Path, width: int, number: int, raw: list[tuple[int, bytes]]) -> _Block:
+    rows = []
+    for line, content in raw:
+        where = f"{path}:{line}"
+        if b"\0" in content:
+            raise ValueError(f"{where}: a NUL byte")
+        try:
+            rows.append(_CELL.findall(content.decode()))
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{where}: not UTF-8 text: {error.reason}") from error
+        if len(rows[-1]) != width:
+            raise ValueError(f"{where}: {len(rows[-1])} columns; the first line has {width}")
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    return _Block(number, [line for line, _ in raw], columns)
+
+
+def _tag(path: Path, block: _Block, column: int, kind: str, labels: Sequence[str]) -> _Block:
+    """The block with its tag ids."""
+    written = block.columns[column]
+    tags = to_iob2(written) if kind == "IOB1" else written
+    for line, text, tag in zip(block.lines, written, tags, strict=True):
+        if tag not in labels:
+            raise ValueError(f"{path}:{line}: tag is {text!r}; allowed: {', '.join(labels)}")
+    if odd := beginnings(written, "B-" if kind == "IOB1" else "I-"):
+        tag = written[odd[0]]
+        there = ("I" if kind == "IOB1" else "B") + tag[1:]
+        where = f"{path}:{block.lines[odd[0]]}"
+        raise ValueError(f"{where}: tag is {tag!r}; the file's scheme, {kind}, has {there} there")
+    return replace(block, tags=np.array([labels.index(tag) for tag in tags], np.int32))
+
+
+def _uniform(column: list[list[str]]) -> list[list[str]]:
+    """A further column in IOB2; one without such tags stays as it is."""
+    return [to_iob2(cells) for cells in column] if scheme(column) == "IOB1" else column
