@@ -28,6 +28,8 @@ class Evaluate:
     """The task, such as glue/sst2; `effjax list tasks` shows all."""
     split: str | None = None
     """The split; the task's first development split if not given."""
+    max_length: int = 512
+    """Tokens per example at most; longer texts are truncated, longer contexts read in windows."""
     batch_size: int = 32
     """Examples at a time."""
     dtype: DType = "float32"
@@ -37,22 +39,25 @@ class Evaluate:
 
     def __call__(self) -> None:
         from effjax.data.datasets import load
-        from effjax.data.metrics import decide, evaluate, wilson_interval
+        from effjax.data.kinds import prepare
+        from effjax.data.metrics import wilson_interval
         from effjax.data.tasks import get_task
+        from effjax.train import evaluate
 
         task = get_task(self.task)
         split = self.split or task.dev[0]
-        examples = load(task, split, self.data_dir)
-        if examples.labels is None:
+        if split in task.test:
             raise ValueError(f"{task.name}: the labels of split {split!r} are not public")
+        examples = load(task, split, self.data_dir)
         model, tokenizer = _load(self.folder, self.dtype, task)
-        predicted = decide(task, _logits(model, tokenizer, examples, self.batch_size))
-        for metric, value in evaluate(task, predicted, examples.labels).items():
+        prepared = prepare(task, tokenizer, examples, min(self.max_length, model.config.max_length))
+        metrics, right = evaluate(model, task, prepared, batch_size=self.batch_size)
+        for metric, value in metrics.items():
             print(f"{metric}  {value:.4f}")
         print(f"n  {len(examples)}  ({task.name}, {split})")
-        if not task.regression:
-            low, high = wilson_interval(int((predicted == examples.labels).sum()), len(examples))
-            print(f"accuracy, 95% interval  {low:.4f} to {high:.4f}")
+        if len(right):
+            low, high = wilson_interval(int(right.sum()), len(right))
+            print(f"wholly right, 95% interval  {low:.4f} to {high:.4f}")
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from effjax.data.examples import Examples
-from effjax.data.glue_folder import check_folder, read_official
+from effjax.data.examples import AnyExamples
+from effjax.data.formats import FORMATS, Rows
 from effjax.data.tasks import Task
 
 # The host that TFDS takes GLUE from. TFDS retries an unreachable host for more than three minutes,
@@ -27,8 +25,9 @@ _PROBE_URL = "https://dl.fbaipublicfiles.com/glue/data/SST-2.zip"
 _PROBE_SECONDS = 5.0
 
 
-def load(task: Task, split: str, data_dir: str | Path | None = None) -> Examples:
-    """All examples of one split, in official order (by `idx`).
+def load(task: Task, split: str, data_dir: str | Path | None = None) -> Any:
+    """All examples of one split, in official order where TFDS keeps one: `Examples`, `Questions` or
+    `TaggedSentences`, by the task's kind.
 
     A TFDS dataset that is not on disk is downloaded and prepared by TFDS where its host can be
     reached.
@@ -75,8 +74,8 @@ def import_folder(task: Task, source: str | Path, data_dir: str | Path | None = 
     """
     if task.source != "tfds":
         raise ValueError(f"{task.name} is generated; there is nothing to import")
-    check_folder(task, Path(source))
-    splits = {split: read_official(task, Path(source), split) for split in task.splits}
+    FORMATS[task.format].check(task, Path(source))
+    splits = {split: FORMATS[task.format].read(task, Path(source), split) for split in task.splits}
     builder = _builder(task, data_dir)
     if builder.data_path.exists():
         _check_identical(task, builder, splits)
@@ -98,8 +97,8 @@ def _builder(task: Task, data_dir: str | Path | None) -> Any:
         raise ValueError(f"{task.name} in {where} cannot be opened by TFDS: {reason}") from error
 
 
-def _read(task: Task, builder: Any, split: str) -> Examples:
-    """One split through TFDS's random-access reader, sorted by `idx`: TFDS shuffles its own."""
+def _read(task: Task, builder: Any, split: str) -> AnyExamples:
+    """One split through TFDS's random-access reader."""
     # A dataset may be cut short or in another file format; which error comes is TFDS's affair.
     try:
         source = builder.as_data_source(split=split)
@@ -107,11 +106,7 @@ def _read(task: Task, builder: Any, split: str) -> Examples:
     except Exception as error:
         place, reason = builder.data_dir, _one_line(error)
         raise ValueError(f"{place}: split {split!r} cannot be read: {reason}") from error
-    rows = sorted(rows, key=lambda row: row["idx"])
-    texts = tuple([row[column].decode() for row in rows] for column in task.text)
-    dtype = np.float32 if task.regression else np.int32
-    labels = None if split in task.test else np.asarray([row["label"] for row in rows], dtype)
-    return Examples(texts, labels, np.asarray([row["idx"] for row in rows], np.int32))
+    return FORMATS[task.format].from_rows(task, rows, builder.info.features, split)
 
 
 def _download(task: Task, builder: Any) -> None:
@@ -128,7 +123,7 @@ def _download(task: Task, builder: Any) -> None:
         ) from error
 
 
-def _write(task: Task, builder: Any, splits: dict[str, Examples]) -> None:
+def _write(task: Task, builder: Any, splits: dict[str, AnyExamples]) -> None:
     """Writes beside the dataset's place, then renames."""
     import tensorflow_datasets as tfds
 
@@ -143,7 +138,7 @@ def _write(task: Task, builder: Any, splits: dict[str, Examples]) -> None:
             draft.info, max_examples_per_shard=1_000_000, file_format="array_record"
         )
         writer.initialize_splits(list(splits))
-        writer.add_examples({split: _records(task, rows) for split, rows in splits.items()})
+        writer.add_examples({name: _rows(task, builder, rows) for name, rows in splits.items()})
         writer.close_all()
         target.parent.mkdir(parents=True, exist_ok=True)
         os.rename(draft.data_path, target)
@@ -151,31 +146,18 @@ def _write(task: Task, builder: Any, splits: dict[str, Examples]) -> None:
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def _records(task: Task, examples: Examples) -> list[dict[str, Any]]:
-    """Rows as TFDS features; labels that are not public are -1, as TFDS has them."""
-    hidden = -1.0 if task.regression else -1
-    labels = [hidden] * len(examples) if examples.labels is None else examples.labels.tolist()
-    columns = zip(*examples.texts, strict=True)
-    return [
-        {**dict(zip(task.text, texts, strict=True)), "label": label, "idx": int(idx)}
-        for texts, label, idx in zip(columns, labels, examples.idx, strict=True)
-    ]
+def _rows(task: Task, builder: Any, examples: AnyExamples) -> Rows:
+    return FORMATS[task.format].to_rows(task, examples, builder.info.features)
 
 
-def _check_identical(task: Task, builder: Any, splits: dict[str, Examples]) -> None:
-    """Raises ValueError unless the dataset on disk holds exactly these rows."""
-    for split, rows in splits.items():
-        if not _same(_read(task, builder, split), rows):
+def _check_identical(task: Task, builder: Any, splits: dict[str, AnyExamples]) -> None:
+    """Raises ValueError unless the dataset on disk holds exactly these rows, in whatever order."""
+    for split, wanted in splits.items():
+        found = _read(task, builder, split)
+        one, other = (sorted(map(repr, _rows(task, builder, x))) for x in (found, wanted))
+        if one != other:
             place = builder.data_dir
             raise ValueError(f"{place} exists with other rows in {split!r}; remove it to import")
-
-
-def _same(a: Examples, b: Examples) -> bool:
-    if a.labels is None or b.labels is None:
-        labels = a.labels is b.labels
-    else:
-        labels = np.array_equal(a.labels, b.labels)
-    return labels and a.texts == b.texts and np.array_equal(a.idx, b.idx)
 
 
 def _one_line(error: Exception) -> str:

@@ -7,8 +7,23 @@ evaluation, submissions) takes them.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
+
+
+@runtime_checkable
+class AnyExamples(Protocol):
+    """What examples of every kind can do: texts, questions, tagged sentences."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, indices: Sequence[int] | np.ndarray) -> Any:
+        """The examples at `indices`, in that order."""
+        ...
+
+
+Some = TypeVar("Some", bound=AnyExamples)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +60,7 @@ class Examples:
         return Examples(texts, labels, self.idx[rows])
 
 
-def split_off(examples: Examples, count: int, seed: int) -> tuple[Examples, Examples]:
+def split_off(examples: Some, count: int, seed: int) -> tuple[Some, Some]:
     """Sets `count` random rows aside: `(rest, held_out)`, both in their original order.
 
     Args:

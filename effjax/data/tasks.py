@@ -33,6 +33,8 @@ class Task:
         submission: Submission file per test split; empty when there is no leaderboard.
         score_range: Lowest and highest score of a regression task.
         source: `tfds`, or `generated` by `effjax.data.toy`.
+        format: What official files and TFDS rows look like (`effjax.data.formats`).
+        files: Official file of every split, where they do not follow from the format.
     """
 
     name: str
@@ -49,6 +51,8 @@ class Task:
     submission: tuple[str, ...] = ()
     score_range: tuple[float, float] | None = None
     source: Literal["tfds", "generated"] = "tfds"
+    format: Literal["glue", "imdb", "squad", "conll"] = "glue"
+    files: tuple[str, ...] = ()
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -56,9 +60,15 @@ class Task:
         return ("train", *self.dev, *self.test)
 
     @property
+    def kind(self) -> Literal["text", "answers", "tags"]:
+        """What is predicted, for which `effjax.data.kinds` has the rules."""
+        special: dict[str, Literal["answers", "tags"]] = {"squad": "answers", "conll": "tags"}
+        return special.get(self.format, "text")
+
+    @property
     def regression(self) -> bool:
         """True when the label is a score, not a class."""
-        return not self.labels
+        return self.kind == "text" and not self.labels
 
     def check_split(self, split: str) -> None:
         """Raises ValueError when the task has no such split."""
@@ -167,6 +177,50 @@ _RECORDS = (
         spelling=_BINARY,
         metrics=("accuracy",),
         submission=("WNLI.tsv",),
+    ),
+    Task(
+        name="imdb_reviews/plain_text",
+        title="IMDb",
+        text=("text",),
+        labels=("neg", "pos"),
+        dev=("test",),
+        test=(),
+        metrics=("accuracy",),
+        format="imdb",
+    ),
+    Task(
+        name="squad/v1.1",
+        title="SQuAD v1.1",
+        text=("question", "context"),
+        labels=("start", "end"),
+        test=(),
+        metrics=("f1", "exact_match"),
+        format="squad",
+        files=("train-v1.1.json", "dev-v1.1.json"),
+    ),
+    Task(
+        name="squad/v2.0",
+        title="SQuAD v2.0",
+        text=("question", "context"),
+        labels=("start", "end"),
+        test=(),
+        metrics=("f1", "exact_match"),
+        format="squad",
+        files=("train-v2.0.json", "dev-v2.0.json"),
+    ),
+    Task(
+        name="conll2003/conll2003",
+        title="CoNLL-2003 entities",
+        text=("tokens",),
+        labels=(
+            "O",
+            *(f"{place}-{kind}" for kind in ("PER", "ORG", "LOC", "MISC") for place in "BI"),
+        ),
+        dev=("dev", "test"),
+        test=(),
+        metrics=("f1", "precision", "recall"),
+        format="conll",
+        files=("train.txt", "valid.txt", "test.txt"),
     ),
     Task(
         name="toy/sentiment",

@@ -10,9 +10,6 @@ import jax
 import numpy as np
 
 from effjax import hf
-from effjax.data.encode import Encoded
-from effjax.data.metrics import decide, evaluate
-from effjax.data.tasks import Task
 from effjax.distill import CachedOutputs, TaskLoss, Weighted, init_student
 from effjax.files import atomic_file, write_json
 from effjax.models.base import Runtime
@@ -20,7 +17,7 @@ from effjax.models.model import Model, init_params
 from effjax.recipe.prepare import Data, Progress
 from effjax.recipe.provenance import commit
 from effjax.recipe.spec import Search, Student
-from effjax.train import Training, fit, predict
+from effjax.train import Training, evaluate, fit
 from effjax.train.checkpoint import forget_checkpoints
 
 ARMS = ("distilled", "control", "random")
@@ -131,7 +128,7 @@ def choose_rate(
                 progress=progress(label),
                 steps=search.steps,
             )
-            write_json(done, score(bench.data.task, model, validation)[0])
+            write_json(done, evaluate(model, bench.data.task, validation).metrics)
             forget_checkpoints(folder / f"{rate:g}")
         scores[rate] = json.loads(done.read_text())[bench.data.task.metrics[0]]
     return max(scores, key=lambda rate: scores[rate])
@@ -159,8 +156,8 @@ def run_arm(
         bench, student, arm, seed=seed, rate=rate, folder=folder, progress=progress, steps=None
     )
     scores, right = {}, {}
-    for name, encoded in bench.data.evaluation.items():
-        scores[name], right[name] = score(bench.data.task, model, encoded)
+    for name, prepared in bench.data.evaluation.items():
+        scores[name], right[name] = evaluate(model, bench.data.task, prepared)
     if save_to is not None:
         save(model, save_to, bench.data.tokenizer, scores)
     run = Run(student.name, arm, seed, rate, steps, seconds, commit(), scores, right)
@@ -173,13 +170,6 @@ def save(model: Model, folder: Path, tokenizer: Any, scores: Scores) -> None:
     """A Hugging Face folder with its scores in the model card."""
     metrics = {f"{name} {m}": value for name, found in scores.items() for m, value in found.items()}
     hf.save_pretrained(model, folder, tokenizer=tokenizer, metrics=metrics, overwrite=True)
-
-
-def score(task: Task, model: Model, encoded: Encoded) -> tuple[dict[str, float], np.ndarray]:
-    """Official metrics, and which examples were right."""
-    predictions = decide(task, predict(model, encoded))
-    right = np.zeros(0, bool) if task.regression else predictions == encoded.labels
-    return evaluate(task, predictions, encoded.labels), right
 
 
 def write_run(run: Run, folder: Path) -> None:

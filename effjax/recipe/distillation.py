@@ -10,14 +10,14 @@ from pathlib import Path
 from effjax import measure
 from effjax.distill import Needs, Weighted, cache_outputs, init_student
 from effjax.models.base import Runtime
-from effjax.recipe.arms import ARMS, Bench, Run, choose_rate, run_arm, score
+from effjax.recipe.arms import ARMS, Bench, Run, choose_rate, run_arm
 from effjax.recipe.figure import draw
 from effjax.recipe.prepare import prepare_data, train_teacher
 from effjax.recipe.progress import Bars
 from effjax.recipe.provenance import claim, provenance
 from effjax.recipe.report import Size, results, show, write
 from effjax.recipe.spec import Search, Student, Teacher
-from effjax.train import Training
+from effjax.train import Training, evaluate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +100,8 @@ class Distillation:
         )
         teacher = train_teacher(self.teacher, data, out, bars.training("teacher"))
         scores, right = {}, {}
-        for name, encoded in data.evaluation.items():
-            scores[name], right[name] = score(data.task, teacher, encoded)
+        for name, prepared in data.evaluation.items():
+            scores[name], right[name] = evaluate(teacher, data.task, prepared)
         configs = {"teacher": teacher.config}
         students = [init_student(teacher, student.layers).config for student in self.students]
         needs = [self.objective.needs(config, configs) for config in students]

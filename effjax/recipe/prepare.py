@@ -9,8 +9,9 @@ import jax
 
 from effjax import hf
 from effjax.data.datasets import load
-from effjax.data.encode import Encoded, encode
-from effjax.data.examples import split_off
+from effjax.data.encode import Encoded
+from effjax.data.examples import AnyExamples, Examples, split_off
+from effjax.data.kinds import KINDS, Prepared, prepare
 from effjax.data.tasks import Task, get_task
 from effjax.data.wordpiece import train_wordpiece
 from effjax.distill import TaskLoss, Weighted
@@ -41,8 +42,8 @@ class Data:
     tokenizer: Any
     train: Encoded
     transfer: Encoded
-    validation: Encoded | None
-    evaluation: dict[str, Encoded]
+    validation: Prepared | None
+    evaluation: dict[str, Prepared]
 
 
 def prepare_data(
@@ -63,22 +64,25 @@ def prepare_data(
     chosen_by = None
     if validation:
         train, chosen_by = split_off(train, validation, seed + 1)
-    tokenizer = tokenizer_of(teacher, [text for column in train.texts for text in column])
+    tokenizer = tokenizer_of(teacher, train)
     length = teacher.training.max_length
     kept = split_off(train, transfer, seed + 2)[1] if transfer else train
     return Data(
         task,
         tokenizer,
-        encode(tokenizer, train, length),
-        encode(tokenizer, kept, length),
-        None if chosen_by is None else encode(tokenizer, chosen_by, length),
-        {name: encode(tokenizer, examples, length) for name, examples in evaluation.items()},
+        prepare(task, tokenizer, train, length).encoded,
+        prepare(task, tokenizer, kept, length).encoded,
+        None if chosen_by is None else prepare(task, tokenizer, chosen_by, length),
+        {name: prepare(task, tokenizer, rows, length) for name, rows in evaluation.items()},
     )
 
 
-def tokenizer_of(teacher: Teacher, texts: list[str]) -> Any:
+def tokenizer_of(teacher: Teacher, train: AnyExamples) -> Any:
     """The tokenizer of a pretrained teacher, or one trained on the texts."""
     if teacher.source is None:
+        if not isinstance(train, Examples):
+            raise ValueError("a new teacher's vocabulary is trained on texts; give its source")
+        texts = [text for column in train.texts for text in column]
         return train_wordpiece(texts, teacher.vocab_size, max_length=teacher.training.max_length)
     return hf.load_tokenizer(teacher.source)
 
@@ -86,7 +90,7 @@ def tokenizer_of(teacher: Teacher, texts: list[str]) -> Any:
 def untrained_teacher(teacher: Teacher, data: Data) -> Model:
     """The teacher before it has seen the task: pretrained or new, with a new head."""
     key, runtime = jax.random.key(teacher.seed), Runtime.auto(teacher.training.dtype)
-    head, labels = "sequence-classification", data.task.labels or ("score",)
+    head, labels = KINDS[data.task.kind].head, data.task.labels or ("score",)
     if teacher.source is not None:
         return hf.from_pretrained(
             teacher.source, head=head, labels=labels, key=key, runtime=runtime

@@ -1,4 +1,4 @@
-"""Predictions of a model over encoded examples, and the official metric of a task."""
+"""Predictions of a model over encoded examples, and the official score of a task."""
 
 from collections.abc import Callable
 
@@ -6,10 +6,12 @@ import numpy as np
 
 from effjax.data.batches import eval_batches, steps_per_epoch
 from effjax.data.encode import Encoded
-from effjax.data.metrics import decide
-from effjax.data.metrics import evaluate as task_metrics
+from effjax.data.kinds import KINDS, Prepared, Score
 from effjax.data.tasks import Task
 from effjax.models.model import Model
+
+PER_TOKEN = {kind.head: kind.per_token for kind in KINDS.values()}
+"""The heads that answer a task, and whether their logits are per token."""
 
 
 def predict(
@@ -19,27 +21,31 @@ def predict(
     batch_size: int = 32,
     progress: Callable[[int, int], None] = lambda i, n: None,
 ) -> np.ndarray:
-    """Logits [n, C] of a sequence-classification model, in the order of the examples.
+    """The logits of a task head in the order of the examples: [n, C], or of every token [T, C].
 
     Raises:
         ValueError: the model has no such head.
     """
-    if model.config.head != "sequence-classification":
+    head = model.config.head
+    if head not in PER_TOKEN:
         raise ValueError(
-            "predictions need the head sequence-classification; "
-            f"this model has {model.config.head!r}"
+            f"predictions need the head {', '.join(PER_TOKEN)}; this model has {head!r}"
         )
-    logits = np.zeros((len(encoded), len(model.config.labels)), np.float32)
+    rows = len(encoded.input_ids) if PER_TOKEN[head] else len(encoded)
+    logits = np.zeros((rows, len(model.config.labels)), np.float32)
     batches = eval_batches(encoded, batch_size, pad_id=model.config.pad_token_id)
     for i, batch in enumerate(batches):
-        logits[batch["example"]] = np.asarray(model(batch).logits, np.float32)
+        found = np.asarray(model(batch).logits, np.float32)
+        if PER_TOKEN[head]:
+            real = batch["token"] >= 0
+            logits[batch["token"][real]] = found[real]
+        else:
+            logits[batch["example"]] = found
         progress(i + 1, steps_per_epoch(encoded, batch_size))
     return logits
 
 
-def evaluate(
-    model: Model, task: Task, encoded: Encoded, *, batch_size: int = 32
-) -> dict[str, float]:
-    """The task's official metrics on labelled examples."""
-    predictions = decide(task, predict(model, encoded, batch_size=batch_size))
-    return task_metrics(task, predictions, encoded.labels)
+def evaluate(model: Model, task: Task, prepared: Prepared, *, batch_size: int = 32) -> Score:
+    """The task's official score on labelled examples."""
+    logits = predict(model, prepared.encoded, batch_size=batch_size)
+    return KINDS[task.kind].score(task, *prepared, logits)

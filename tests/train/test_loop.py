@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from effjax.data.encode import Encoded
+from effjax.data.examples import Examples
+from effjax.data.kinds import Prepared
 from effjax.data.metrics import decide
 from effjax.data.tasks import get_task
 from effjax.distill import CachedOutputs, HiddenMSE, SoftTargets, TaskLoss, Weighted, cache_outputs
@@ -26,6 +28,11 @@ def same(a: Model, b: Model) -> bool:
     return all(np.array_equal(x[path], y[path]) for path in x)
 
 
+def prepared(encoded: Encoded) -> Prepared:
+    """The tokens with examples of which only the labels matter."""
+    return Prepared(Examples(([""] * len(encoded),), encoded.labels, encoded.idx), encoded)
+
+
 def test_training_learns_and_leaves_the_given_model_alone(
     model: Model, encoded: Encoded, tmp_path: Path
 ) -> None:
@@ -34,7 +41,9 @@ def test_training_learns_and_leaves_the_given_model_alone(
     assert fitted.steps == 10 * 5
     right = decide(get_task("glue/sst2"), predict(fitted.model, encoded)) == encoded.labels
     assert right.mean() > 0.95
-    assert evaluate(fitted.model, get_task("glue/sst2"), encoded) == {"accuracy": right.mean()}
+    found = evaluate(fitted.model, get_task("glue/sst2"), prepared(encoded))
+    assert found.metrics == {"accuracy": right.mean()}
+    assert np.array_equal(found.right, right)
     assert same(model, model.replace(params=before))
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["step"] == 50
@@ -153,7 +162,8 @@ def create_like(model: Model) -> Model:
 def test_bfloat16_trains_too(model: Model, encoded: Encoded, tmp_path: Path) -> None:
     low = model.replace(runtime=Runtime(dtype="bfloat16"))
     fitted = fit(low, encoded, TASK, QUICK, seed=0, folder=tmp_path)
-    assert evaluate(fitted.model, get_task("glue/sst2"), encoded)["accuracy"] > 0.95
+    found = evaluate(fitted.model, get_task("glue/sst2"), prepared(encoded))
+    assert found.metrics["accuracy"] > 0.95
     assert fitted.model.params["head"]["output"]["kernel"].dtype == jnp.float32
 
 

@@ -1,0 +1,121 @@
+"""Every kind of task: official files, TFDS, tokens, and the score of logits that say the labels."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from effjax.data import get_task, import_folder, load
+from effjax.data.kinds import KINDS, prepare
+from effjax.data.wordpiece import train_wordpiece
+
+WORDS = "the cat sat on a mat in Paris while John Smith slept near Berlin for the United Nations"
+CONTEXT = "John Smith slept near Berlin. The cat sat on a mat in Paris."
+
+
+def reviews(folder: Path) -> None:
+    for split in ("train", "test"):
+        for label, text in (("neg", "the mat"), ("pos", "the cat")):
+            place = folder / split / label
+            place.mkdir(parents=True)
+            for number in range(2):
+                (place / f"{number}_7.txt").write_text(f"{text} {split} {number}")
+
+
+def questions(folder: Path) -> None:
+    for name in ("train-v1.1.json", "dev-v1.1.json"):
+        asked = [
+            {
+                "id": f"{name}-{i}",
+                "question": question,
+                "answers": [{"text": answer, "answer_start": CONTEXT.index(answer)}],
+            }
+            for i, (question, answer) in enumerate(
+                (("Who slept ?", "John Smith"), ("Where sat the cat ?", "on a mat"))
+            )
+        ]
+        paragraph = {"context": CONTEXT, "qas": asked}
+        (folder / name).write_text(
+            json.dumps({"version": "1.1", "data": [{"title": "T", "paragraphs": [paragraph]}]})
+        )
+
+
+def sentences(folder: Path) -> None:
+    lines = ["John NNP B-NP B-PER", "Smith NNP I-NP I-PER", "slept VBD B-VP O", ""]
+    lines += ["the DT B-NP O", "United NNP I-NP B-ORG", "Nations NNP I-NP I-ORG", ""]
+    for name in ("train.txt", "valid.txt", "test.txt"):
+        (folder / name).write_text("\n".join(lines))
+
+
+FOLDERS: dict[str, Callable[[Path], None]] = {
+    "imdb_reviews/plain_text": reviews,
+    "squad/v1.1": questions,
+    "conll2003/conll2003": sentences,
+}
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return train_wordpiece([WORDS, CONTEXT] * 20, 200, max_length=64)
+
+
+@pytest.fixture(params=FOLDERS)
+def imported(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path, Path]:
+    """The name of a task, its official folder, and the data folder it was imported into."""
+    source, data_dir = tmp_path / "official", tmp_path / "tfds"
+    source.mkdir()
+    FOLDERS[request.param](source)
+    import_folder(get_task(request.param), source, data_dir)
+    return request.param, source, data_dir
+
+
+def labelled(name: str, encoded: Any, examples: Any) -> np.ndarray:
+    """Logits that say what the labels do."""
+    if name == "squad/v1.1":
+        logits = np.zeros((len(encoded.input_ids), 2), np.float32)
+        for begin, (first, last) in zip(encoded.offsets[:-1], encoded.labels, strict=True):
+            logits[begin + first, 0] = logits[begin + last, 1] = 9.0
+        return logits
+    classes = len(get_task(name).labels)
+    return np.eye(classes, dtype=np.float32)[np.maximum(encoded.labels, 0)]
+
+
+def test_labels_as_logits_score_one_and_others_do_not(
+    imported: tuple[str, Path, Path], tokenizer: Any
+) -> None:
+    name, _, data_dir = imported
+    task = get_task(name)
+    kind = KINDS[task.kind]
+    for split in task.splits:
+        examples, encoded = prepare(task, tokenizer, load(task, split, data_dir), 48)
+        logits = labelled(name, encoded, examples)
+        assert len(logits) == len(encoded.input_ids if kind.per_token else encoded)
+        score = kind.score(task, examples, encoded, logits)
+        assert tuple(score.metrics)[: len(task.metrics)] == task.metrics
+        assert score.metrics[task.metrics[0]] == 1.0
+        assert score.right.tolist() == [True] * len(examples)
+        worse = kind.score(task, examples, encoded, np.roll(logits, 1, axis=0))
+        assert worse.metrics[task.metrics[0]] < 1.0
+        assert not worse.right.all()
+
+
+def test_importing_again_is_checked_against_what_is_there(
+    imported: tuple[str, Path, Path],
+) -> None:
+    name, source, data_dir = imported
+    import_folder(get_task(name), source, data_dir)
+    for path in source.rglob("*"):
+        if path.is_file():
+            path.write_text(path.read_text().replace("cat", "dog").replace("slept", "leapt"))
+    with pytest.raises(ValueError, match="exists with other rows in 'train'"):
+        import_folder(get_task(name), source, data_dir)
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_folder_without_the_files_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="train"):
+        import_folder(get_task(name), tmp_path, tmp_path / "tfds")
+    assert not (tmp_path / "tfds").exists()
