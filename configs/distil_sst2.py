@@ -7,6 +7,9 @@ Paper: MiniLM-6x384 has 91.5 on SST-2 dev (unilm/minilm README).
 Expected: teacher 90.5 or more; the 3-layer student keeps 99% of it at 1.8 times the speed, the
 2-layer one 97% at 2.5 times; each distilled student ahead of its control on the 5,000 phrases.
 Measured: not yet run.
+
+The weight of the hidden states and the range of learning rates were chosen on the 2,000 phrases that
+the search uses, with 2-layer students trained for 1,500 steps: the larger of each was better.
 """
 
 from effjax.distill import HiddenMSE, SoftTargets, Weighted
@@ -24,9 +27,9 @@ recipe = Distillation(
     students=(Student(name="3-layer", layers=(1, 3, 5)), Student(name="2-layer", layers=(2, 5))),
     objective=Weighted(
         soft=(1.0, SoftTargets(temperature=2.0)),
-        hidden=(1.0, HiddenMSE(layers="uniform", project=False)),
+        hidden=(100.0, HiddenMSE(layers="uniform", project=False)),
     ),
     training=Training(epochs=2, batch_size=32, dtype="bfloat16"),
-    search=Search(learning_rates=(5e-5, 1e-4, 2e-4), steps=300, validation=2000),
+    search=Search(learning_rates=(1e-4, 2e-4, 4e-4), steps=300, validation=2000),
     seeds=(0, 1, 2),
 )
