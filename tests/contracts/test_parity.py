@@ -79,7 +79,8 @@ def test_each_module_given_the_same_input(pair: Build, name: str) -> None:
         return np.asarray(module.apply({"params": params}, *inputs, method=method))[mask]
 
     def embed(m: Any, ids: np.ndarray) -> jax.Array:
-        return m.embedding(ids, m.position_ids(ids), both.batch.get("token_type_ids"), True)
+        positions = m.positions({"input_ids": ids})
+        return m.embedding(ids, positions, both.batch.get("token_type_ids"), True)
 
     assert_close(apply(embed, both.batch["input_ids"]), hidden[0][mask], MODULE)
     for i in range(both.model.config.num_layers):
@@ -99,20 +100,20 @@ def test_each_module_given_the_same_input(pair: Build, name: str) -> None:
 
 def test_pooler_and_head_given_the_same_input(pair: Build, name: str, head: Head | None) -> None:
     both = pair(name, head)
-    last, pooled = both.theirs.hidden_states[-1].numpy(), None
+    last = both.theirs.hidden_states[-1].numpy()
+    vector = last[:, 0]
     module, variables = both.model.module, {"params": both.model.params}
     if both.model.config.pooler:
-        pooled = module.apply(variables, last, method=lambda m, x: m.pooler(x))
-        want = np.tanh(both.modules[both.module_of("pooler/dense/kernel")])
-        assert_close(pooled, want, MODULE)
-        pooled = want
+        pooled = module.apply(variables, vector, method=lambda m, x: m.pooler(x))
+        vector = np.tanh(both.modules[both.module_of("pooler/dense/kernel")])
+        assert_close(pooled, vector, MODULE)
     if head is None:
         return
     answers = module.apply(
         variables,
         last,
-        pooled,
-        method=lambda m, x, p: m.head(x, p, m.embedding.word.embedding, True),
+        vector,
+        method=lambda m, x, v: m.head(x, v, m.embedding.word.embedding, True),
     )
     for field, want in logits_of(both.theirs).items():
         found = np.asarray(answers[field])
