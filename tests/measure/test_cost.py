@@ -36,13 +36,17 @@ def tiny_config(name: str, head: Head | None) -> EncoderConfig:
 
 
 def lowered(name: str, config: EncoderConfig, batch: int, length: int) -> jax.stages.Lowered:
-    """The plain forward pass as JAX hands it to XLA, from shapes alone."""
+    """The plain forward pass as JAX hands it to XLA, from shapes alone.
+
+    Positions are given, since the arithmetic on them is not part of the cost.
+    """
     architecture = registry.get(name)
     module = architecture.build(config, Runtime.plain())
     rows = {
         row.path: jax.ShapeDtypeStruct(row.shape, jnp.float32) for row in architecture.table(config)
     }
     inputs = full_batch(config, batch=batch, length=length)
+    inputs = {**inputs, "position_ids": inputs["input_ids"]}
 
     def forward(params: Params, batch: Batch) -> Outputs:
         outputs = module.apply({"params": params}, batch)
