@@ -52,6 +52,16 @@ def test_predict_writes_a_line_per_line_of_text(folder: Path) -> None:
     assert all(name.startswith("LABEL_") and 0.5 <= float(p) <= 1 for name, p in lines)
 
 
+def test_predict_refuses_a_head_that_does_not_answer_lines(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("in.txt").write_text("\n".join(TEXTS))
+    assert main(["convert", str(folder), "tagger", "--head", "token-classification"]) == 0
+    assert main(["predict", "tagger", "in.txt", "--out", "out.tsv"]) == 2
+    assert "this model has 'token-classification'" in capsys.readouterr().err
+    assert not Path("out.tsv").exists()
+
+
 def test_predict_refuses_an_empty_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("in.txt").touch()
     assert main(["predict", str(folder), "in.txt"]) == 2

@@ -154,5 +154,10 @@ def _logits(model: "Model", tokenizer: Any, examples: "Examples", batch_size: in
     from effjax.data.encode import encode
     from effjax.train.evaluate import predict
 
+    if model.config.head != "sequence-classification":
+        raise ValueError(
+            "lines of text are for the head sequence-classification; "
+            f"this model has {model.config.head!r}"
+        )
     encoded = encode(tokenizer, examples, model.config.max_length)
     return predict(model, encoded, batch_size=batch_size)

@@ -46,6 +46,14 @@ def predict(
 
 
 def evaluate(model: Model, task: Task, prepared: Prepared, *, batch_size: int = 32) -> Score:
-    """The task's official score on labelled examples."""
-    logits = predict(model, prepared.encoded, batch_size=batch_size)
-    return KINDS[task.kind].score(task, *prepared, logits)
+    """The task's official score on labelled examples.
+
+    Raises:
+        ValueError: the model has another head than the task's.
+    """
+    kind = KINDS[task.kind]
+    if model.config.head != kind.head:
+        raise ValueError(
+            f"{task.name} is answered by the head {kind.head}; this model has {model.config.head!r}"
+        )
+    return kind.score(task, *prepared, predict(model, prepared.encoded, batch_size=batch_size))

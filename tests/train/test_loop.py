@@ -172,3 +172,8 @@ def test_every_purpose_has_its_own_key() -> None:
     drawn = [step_keys(key, np.asarray(step)) for step in (0, 1)]
     bits = {tuple(jax.random.key_data(k).tolist()) for keys in drawn for k in keys.values()}
     assert len(bits) == 4
+
+
+def test_a_task_wants_its_own_head(model: Model, encoded: Encoded) -> None:
+    with pytest.raises(ValueError, match="conll2003/conll2003 is answered by the head token-class"):
+        evaluate(model, get_task("conll2003/conll2003"), prepared(encoded))
