@@ -46,7 +46,8 @@ class Evaluate:
 
         task = get_task(self.task)
         split = self.split or task.dev[0]
-        if split in task.test:
+        task.check_split(split)
+        if not task.has_labels(split):
             raise ValueError(f"{task.name}: the labels of split {split!r} are not public")
         examples = load(task, split, self.data_dir)
         model, tokenizer = _load(self.folder, self.dtype, task)

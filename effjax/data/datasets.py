@@ -19,8 +19,8 @@ from effjax.data.examples import AnyExamples
 from effjax.data.formats import FORMATS, Rows
 from effjax.data.tasks import Task
 
-# The host that TFDS takes GLUE from. TFDS retries an unreachable host for more than three minutes,
-# so ask it first.
+# A host that TFDS downloads from. TFDS retries an unreachable one for more than three minutes, so
+# whether there is a network is asked first.
 _PROBE_URL = "https://dl.fbaipublicfiles.com/glue/data/SST-2.zip"
 _PROBE_SECONDS = 5.0
 

@@ -55,7 +55,7 @@ def glue_from_rows(
     rows = sorted(rows, key=lambda row: row["idx"])
     texts = tuple([row[column].decode() for row in rows] for column in task.text)
     dtype = np.float32 if task.regression else np.int32
-    labels = None if split in task.test else np.asarray([row["label"] for row in rows], dtype)
+    labels = np.asarray([row["label"] for row in rows], dtype) if task.has_labels(split) else None
     return Examples(texts, labels, np.asarray([row["idx"] for row in rows], np.int32))
 
 
@@ -67,6 +67,7 @@ def check_files(task: Task, folder: Path) -> None:
 
 
 def file_of(task: Task, folder: Path, split: str) -> Path:
+    """The official file of a split."""
     return folder / task.files[task.splits.index(split)]
 
 

@@ -39,7 +39,7 @@ def read_official(task: Task, source: Path, split: str) -> Examples:
         ValueError: At the first row with missing columns or a label outside the task's set, with
             file and line.
     """
-    path, labelled = source / official_file(split), split not in task.test
+    path, labelled = source / official_file(split), task.has_labels(split)
     wanted = (*task.columns, task.label_column) if labelled else task.columns
     header = task.headerless if labelled else ()
     texts: list[list[str]] = [[] for _ in task.columns]

@@ -60,9 +60,17 @@ def score_text(task: Task, examples: Examples, encoded: Encoded, logits: np.ndar
 
 
 def score_answers(task: Task, questions: Questions, encoded: Windows, logits: np.ndarray) -> Score:
-    """The best span over all windows of a question; v2 is scored at its best threshold."""
-    found = answers(encoded, questions, logits[:, 0], logits[:, 1])
+    """The best span over all windows of a question; in v2, none above the best threshold.
+
+    That threshold is the one that is best for these very questions, as the official script has it.
+    """
+    pair = logits[:, 0], logits[:, 1]
+    found = answers(encoded, questions, *pair)
     metrics = evaluate_squad(questions, found)
+    if "best_threshold" in metrics:
+        best = {name: metrics[name] for name in ("best_f1", "best_threshold")}
+        found = answers(encoded, questions, *pair, null_threshold=metrics["best_threshold"])
+        metrics = evaluate_squad(questions, found) | best
     right = [
         exact_match(found.texts[name], [text for text, _ in golds] or [""]) == 1
         for name, golds in zip(questions.ids, questions.answers, strict=True)
@@ -92,6 +100,7 @@ def headline_first(task: Task, metrics: dict[str, float]) -> dict[str, float]:
 
 
 def encode_questions(tokenizer: Any, questions: Questions, max_length: int) -> Windows:
+    """Windows of at most `max_length` tokens."""
     stride = min(MAX_STRIDE, max_length // 3)
     return windows(tokenizer, questions, max_length=max_length, stride=stride)
 

@@ -70,6 +70,10 @@ class Task:
         """True when the label is a score, not a class."""
         return self.kind == "text" and not self.labels
 
+    def has_labels(self, split: str) -> bool:
+        """Whether the labels of a split are public."""
+        return split not in self.test or self.source == "generated"
+
     def check_split(self, split: str) -> None:
         """Raises ValueError when the task has no such split."""
         if split not in self.splits:

@@ -170,9 +170,8 @@ def attention_masks(
         return mask_BL, mask_BL[:, None, None, :]
     segment_BL = fields["segment_ids"]
     mask_BL = segment_BL > 0
-    return mask_BL, (segment_BL[:, None, :, None] == segment_BL[:, None, None, :]) & mask_BL[
-        :, None, None, :
-    ]
+    same_B1LM = segment_BL[:, None, :, None] == segment_BL[:, None, None, :]
+    return mask_BL, same_B1LM & mask_BL[:, None, None, :]
 
 
 def axes(config: EncoderConfig) -> tuple[Axis, Axis]:

@@ -110,6 +110,7 @@ def compare(ours: Sequence[Run], others: Sequence[Run], name: str) -> dict[str, 
 
 
 def size_fields(size: Size) -> dict[str, Any]:
+    """A size as JSON, shapes as "BATCHxLENGTH", latencies in milliseconds."""
     shapes = {}
     for (batch, length), latency in size.latency.items():
         speedup = size.speedup[batch, length]
@@ -180,6 +181,7 @@ def cell(score: Mapping[str, Any]) -> str:
 
 
 def size_cells(report: Report, name: str) -> list[str]:
+    """The cells of one model's size, its latency at the first shape."""
     size = report["sizes"][name]
     latency = next(iter(size["latency"].values()))
     return [

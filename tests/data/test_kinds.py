@@ -10,6 +10,8 @@ import pytest
 
 from effjax.data import get_task, import_folder, load
 from effjax.data.kinds import KINDS, prepare
+from effjax.data.spans import Windows
+from effjax.data.squad import Questions
 from effjax.data.wordpiece import train_wordpiece
 
 WORDS = "the cat sat on a mat in Paris while John Smith slept near Berlin for the United Nations"
@@ -119,3 +121,22 @@ def test_a_folder_without_the_files_is_refused(name: str, tmp_path: Path) -> Non
     with pytest.raises(FileNotFoundError, match="train"):
         import_folder(get_task(name), tmp_path, tmp_path / "tfds")
     assert not (tmp_path / "tfds").exists()
+
+
+def test_version_2_is_scored_at_its_best_threshold(tokenizer: Any) -> None:
+    """Spans say nothing of whether there is an answer; the [CLS] logits do, with an offset."""
+    golds = ((("John Smith", 0),), (), (("on a mat", CONTEXT.index("on a mat")),), ())
+    names = [f"q{i}" for i in range(4)]
+    asked = Questions(names, ["Who ?"] * 4, [CONTEXT] * 4, list(golds), ["T"] * 4, [()] * 4)
+    task = get_task("squad/v2.0")
+    examples, encoded = prepare(task, tokenizer, asked, 48)
+    logits = labelled("squad/v1.1", encoded, examples)
+    assert isinstance(encoded, Windows)
+    for window, question in enumerate(encoded.question):
+        first = encoded.offsets[window]
+        if not golds[question]:
+            logits[first + 12] = 5.0  # some span or other
+        logits[first] = -3.0 if golds[question] else 4.0
+    score = KINDS["answers"].score(task, examples, encoded, logits)
+    assert score.metrics["f1"] == score.metrics["best_f1"] == 1.0
+    assert score.right.all()

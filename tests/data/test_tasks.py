@@ -64,3 +64,9 @@ def test_importing_the_package_loads_nothing_heavy():
     code = f"import sys, effjax.data; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_labels_of_test_splits_are_public_in_generated_data_alone():
+    assert get_task("toy/sentiment").has_labels("test")
+    assert not get_task("glue/sst2").has_labels("test")
+    assert get_task("glue/sst2").has_labels("validation")
