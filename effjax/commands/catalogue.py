@@ -57,13 +57,18 @@ class Data:
     """The folder with the official files, such as train.tsv and dev.tsv."""
     data_dir: Path | None = None
     """Where TFDS datasets live; TFDS's own default if not given."""
+    on_bad: Literal["stop", "skip"] = "stop"
+    """What to do at a bad row: stop, or skip it and count it. Test files whose labels are not
+    public must be whole."""
 
     def __call__(self) -> None:
+        from effjax.data.bad_rows import BadRows
         from effjax.data.datasets import import_folder
         from effjax.data.tasks import get_task
 
-        task = get_task(self.task)
-        print(f"{task.name}: in {import_folder(task, self.source, self.data_dir)}")
+        task, bad = get_task(self.task), BadRows(self.on_bad)
+        place = import_folder(task, self.source, self.data_dir, bad)
+        print(f"{task.name}: in {place}" + (f"; {bad.summary()}" if self.on_bad == "skip" else ""))
 
 
 def architectures() -> dict[str, str]:

@@ -4,19 +4,18 @@ A file has a word per line, columns parted by spaces or tabs, and a blank line b
 Rows are those of `conll2003/conll2003` in TFDS.
 """
 
-import logging
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any
 
 import numpy as np
 
+from effjax.data.bad_rows import STOP, BadRow, BadRows, check_text, parsed
 from effjax.data.entities import beginnings, scheme, to_iob2
 from effjax.data.tagging import TaggedSentences
-
-log = logging.getLogger("effjax")
 
 # TFDS's names of the columns between the word and the entity tag.
 _BETWEEN = ("pos", "chunks")
@@ -24,26 +23,18 @@ _BETWEEN = ("pos", "chunks")
 # Only these two part columns: a no-break space may be inside a word.
 _CELL = re.compile(r"[^ \t]+")
 
-_In = TypeVar("_In")
-_Out = TypeVar("_Out")
-
 
 @dataclass(frozen=True)
 class _Block:
-    """A sentence of a file: its number from 0, its lines' numbers from 1, cells by column."""
+    """A sentence of a file: its lines' numbers from 1, cells by column."""
 
-    number: int
     lines: list[int]
     columns: list[list[str]]
     tags: np.ndarray | None = None
 
 
 def read_conll(
-    path: str | Path,
-    labels: Sequence[str],
-    *,
-    column: int | None = -1,
-    on_bad: Literal["stop", "skip"] = "stop",
+    path: str | Path, labels: Sequence[str], *, column: int | None = -1, bad: BadRows = STOP
 ) -> TaggedSentences:
     """Reads a file with a word per line and a blank line between sentences.
 
@@ -55,32 +46,31 @@ def read_conll(
         path: The file.
         labels: The tags in id order.
         column: Where the tag is, negative from the end; None for a file without tags.
-        on_bad: `skip` leaves out sentences with a bad line, and logs how many and why the first.
+        bad: What becomes of a sentence with a line that has another number of columns than the
+            first, an empty word, a NUL byte, bytes that are not UTF-8, or a tag that is not in
+            `labels` or not in the file's scheme.
+
+    Returns:
+        The good sentences; `idx` counts all sentences, so skipped ones leave gaps.
 
     Raises:
-        ValueError: At a line with another number of columns than the first, a tag that is not in
-            `labels` or not in the file's scheme, a NUL byte or bytes that are not UTF-8, with file
-            and line; if there is no such column, or no sentence.
+        ValueError: If there is no such column, no good sentence, or at a bad line, unless its
+            sentence is skipped, with file and line.
     """
     path = Path(path)
     raw = _raw_blocks(path)
     width = _width(path, raw, column)
-    bad: list[str] = []
-    blocks = _sieve(lambda item: _parse(path, width, *item), enumerate(raw), on_bad, bad)
-    others = range(1, width)
+    found = list(parsed(((block[0][0], block) for block in raw), partial(_parse, width)))
     if column is not None:
-        others = [i for i in others if i != column % width]
-        kind = scheme([block.columns[column] for block in blocks])
-        blocks = _sieve(lambda it: _tag(path, it, column, kind, labels), blocks, on_bad, bad)
-    if bad:
-        log.warning("%s: %d of %d sentences skipped: %s", path, len(bad), len(raw), bad[0])
-    if not blocks:
-        raise ValueError(f"{path}: no sentence is left; all {len(raw)} are bad")
+        kind = scheme([block.columns[column] for _, block in found if isinstance(block, _Block)])
+        found = parsed(found, partial(_tag, column, kind, labels))
+    idx, blocks = bad.sift(path, found, "sentences")
+    others = [i for i in range(1, width) if column is None or i != column % width]
     tags = [block.tags for block in blocks if block.tags is not None]
     return TaggedSentences(
         [block.columns[0] for block in blocks],
         None if column is None else tags,
-        np.array([block.number for block in blocks], np.int32),
+        np.array(idx, np.int32),
         tuple(_uniform([block.columns[i] for block in blocks]) for i in others),
     )
 
@@ -130,21 +120,6 @@ def from_rows(rows: Iterable[Mapping[str, Any]], features: Any) -> TaggedSentenc
     return TaggedSentences(tokens, tags, np.arange(len(kept), dtype=np.int32), others)
 
 
-def _sieve(
-    make: Callable[[_In], _Out], items: Iterable[_In], on_bad: str, bad: list[str]
-) -> list[_Out]:
-    """What `make` makes of every item; with `skip`, complaints are put into `bad` instead."""
-    made = []
-    for item in items:
-        try:
-            made.append(make(item))
-        except ValueError as error:
-            if on_bad == "stop":
-                raise
-            bad.append(str(error))
-    return made
-
-
 def _raw_blocks(path: Path) -> list[list[tuple[int, bytes]]]:
     """The lines of every sentence with their numbers, undecoded: one bad byte spoils one line."""
     blocks: list[list[tuple[int, bytes]]] = [[]]
@@ -168,34 +143,36 @@ def _width(path: Path, raw: list[list[tuple[int, bytes]]], column: int | None) -
     return width
 
 
-def _parse(path: Path, width: int, number: int, raw: list[tuple[int, bytes]]) -> _Block:
+def _parse(width: int, raw: list[tuple[int, bytes]]) -> _Block:
+    """A sentence from its lines; raises BadRow."""
     rows = []
-    for line, content in raw:
-        where = f"{path}:{line}"
-        if b"\0" in content:
-            raise ValueError(f"{where}: a NUL byte")
+    for number, content in raw:
+        line = content.decode("utf-8", "surrogateescape")
+        rows.append(_CELL.findall(line))
         try:
-            rows.append(_CELL.findall(content.decode()))
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{where}: not UTF-8 text: {error.reason}") from error
+            check_text("the line", line)
+            check_text("the word", rows[-1][0])
+        except BadRow as fault:
+            raise BadRow(fault.reason, str(fault), number) from None
         if len(rows[-1]) != width:
-            raise ValueError(f"{where}: {len(rows[-1])} columns; the first line has {width}")
+            counts = f"{len(rows[-1])} columns; the first line has {width}"
+            raise BadRow("wrong number of columns", counts, number)
     columns = [list(column) for column in zip(*rows, strict=True)]
-    return _Block(number, [line for line, _ in raw], columns)
+    return _Block([number for number, _ in raw], columns)
 
 
-def _tag(path: Path, block: _Block, column: int, kind: str, labels: Sequence[str]) -> _Block:
-    """The block with its tag ids."""
+def _tag(column: int, kind: str, labels: Sequence[str], block: _Block) -> _Block:
+    """The block with its tag ids; raises BadRow."""
     written = block.columns[column]
     tags = to_iob2(written) if kind == "IOB1" else written
     for line, text, tag in zip(block.lines, written, tags, strict=True):
         if tag not in labels:
-            raise ValueError(f"{path}:{line}: tag is {text!r}; allowed: {', '.join(labels)}")
+            raise BadRow("unknown tag", f"tag is {text!r}; allowed: {', '.join(labels)}", line)
     if odd := beginnings(written, "B-" if kind == "IOB1" else "I-"):
         tag = written[odd[0]]
         there = ("I" if kind == "IOB1" else "B") + tag[1:]
-        where = f"{path}:{block.lines[odd[0]]}"
-        raise ValueError(f"{where}: tag is {tag!r}; the file's scheme, {kind}, has {there} there")
+        fault = f"tag is {tag!r}; the file's scheme, {kind}, has {there} there"
+        raise BadRow("tag not in the scheme", fault, block.lines[odd[0]])
     return replace(block, tags=np.array([labels.index(tag) for tag in tags], np.int32))
 
 

@@ -15,6 +15,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from effjax.data.bad_rows import STOP, BadRows
 from effjax.data.examples import AnyExamples
 from effjax.data.formats import FORMATS, Rows
 from effjax.data.tasks import Task
@@ -54,28 +55,33 @@ def load(task: Task, split: str, data_dir: str | Path | None = None) -> Any:
     return _read(task, builder, split)
 
 
-def import_folder(task: Task, source: str | Path, data_dir: str | Path | None = None) -> Path:
-    """Turns a folder in GLUE's official layout into the TFDS dataset of the same name.
+def import_folder(
+    task: Task, source: str | Path, data_dir: str | Path | None = None, bad: BadRows = STOP
+) -> Path:
+    """Turns a folder in a task's official layout into the TFDS dataset of the same name.
 
     The dataset appears under its name only when complete. Importing the same content again changes
     nothing.
 
     Args:
-        task: A GLUE task.
-        source: The folder with train.tsv, dev.tsv and test.tsv.
+        task: Any that is not generated.
+        source: The folder with the official files; for GLUE train.tsv, dev.tsv and test.tsv.
         data_dir: As in `load`.
+        bad: What becomes of bad rows, and where they are counted. GLUE's rows keep their official
+            numbers where others are skipped, and no row of its test files is.
 
     Returns:
         The dataset's folder.
 
     Raises:
         FileNotFoundError: If the folder or one of its files is missing.
-        ValueError: If a row is bad, or the dataset exists with other content.
+        ValueError: If a row is bad and not skipped, or the dataset exists with other content.
     """
     if task.source != "tfds":
         raise ValueError(f"{task.name} is generated; there is nothing to import")
-    FORMATS[task.format].check(task, Path(source))
-    splits = {split: FORMATS[task.format].read(task, Path(source), split) for split in task.splits}
+    form, folder = FORMATS[task.format], Path(source)
+    form.check(task, folder)
+    splits = {split: form.read(task, folder, split, bad) for split in task.splits}
     builder = _builder(task, data_dir)
     if builder.data_path.exists():
         _check_identical(task, builder, splits)

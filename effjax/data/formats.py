@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from effjax.data import conll, glue_folder, imdb, squad
+from effjax.data.bad_rows import BadRows
 from effjax.data.examples import AnyExamples, Examples
 from effjax.data.tasks import Task
 
@@ -24,13 +25,13 @@ class Format:
 
     Attributes:
         check: raises FileNotFoundError, naming them, where a folder lacks files of the task.
-        read: the examples of a split out of an official folder.
+        read: the good examples of a split out of an official folder.
         to_rows: examples as the rows of a TFDS builder with these features.
         from_rows: the way back; the split says whether labels are public.
     """
 
     check: Callable[[Task, Path], None]
-    read: Callable[[Task, Path, str], Any]
+    read: Callable[[Task, Path, str, BadRows], Any]
     to_rows: Callable[[Task, Any, Any], Rows]
     from_rows: Callable[[Task, Iterable[Mapping[str, Any]], Any, str], AnyExamples]
 
@@ -77,19 +78,21 @@ FORMATS: dict[str, Format] = {
     ),
     "imdb": Format(
         lambda task, folder: None,  # two layouts: the reader says what it looked for
-        lambda task, folder, split: imdb.read_official(folder, split),
+        lambda task, folder, split, bad: imdb.read_official(folder, split, bad),
         lambda task, examples, features: imdb.to_rows(examples),
         lambda task, rows, features, split: imdb.from_rows(rows),
     ),
     "squad": Format(
         check_files,
-        lambda task, folder, split: squad.read_official(file_of(task, folder, split)),
+        lambda task, folder, split, bad: squad.read_official(file_of(task, folder, split), bad),
         lambda task, examples, features: squad.to_rows(examples),
         lambda task, rows, features, split: squad.from_rows(rows),
     ),
     "conll": Format(
         check_files,
-        lambda task, folder, split: conll.read_conll(file_of(task, folder, split), task.labels),
+        lambda task, folder, split, bad: conll.read_conll(
+            file_of(task, folder, split), task.labels, bad=bad
+        ),
         lambda task, examples, features: conll.to_rows(examples, features),
         lambda task, rows, features, split: conll.from_rows(rows, features),
     ),

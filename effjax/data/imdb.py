@@ -4,46 +4,69 @@ The layout is the archive's own: `train/neg/0_3.txt` is review 0 of the negative
 rated 3 of 10. The same reviews in one file per split are read too: `train.jsonl.xz` and
 `test.jsonl.xz` with the keys id (`train/neg/0_3`), text, label (0 or 1) and rating.
 
-Either way the order is neg before pos, then by review number, and `idx` counts in that order: the
-archive numbers each folder from 0. Texts are those of TFDS `imdb_reviews/plain_text`: line breaks
-stay `<br />`, ASCII white space around a review is dropped. The unlabelled reviews are not read.
+Either way the order is neg before pos, then by review number, which begins at 0 for each label. So
+no review has an official number in its split, and `idx` counts those that are read. Texts are those
+of TFDS `imdb_reviews/plain_text`: line breaks stay `<br />`, ASCII white space around a review is
+dropped. The unlabelled reviews are not read.
 """
 
 import re
 import string
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from effjax.data.bad_rows import (
+    STOP,
+    BadRow,
+    BadRows,
+    check_cells,
+    check_class,
+    check_text,
+    parsed,
+)
 from effjax.data.examples import Examples
-from effjax.data.table_rows import BadRow, check_text
-from effjax.data.tables import TextFiles
+from effjax.data.table_rows import read_rows
 
 SPLITS = ("train", "test")
 LABELS = ("neg", "pos")  # in id order, as in TFDS
 
 _PACKED = ".jsonl.xz"
+_COLUMNS = ("id", "text", "label")
+
+_Review = tuple[int, int, str]  # label and number, in the order of which they are read, and text
 
 
-def read_official(folder: str | Path, split: str) -> Examples:
+def read_official(folder: str | Path, split: str, bad: BadRows = STOP) -> Examples:
     """All reviews of one split.
 
     Args:
         folder: Holds `train` and `test` as in the archive, or `train.jsonl.xz` and `test.jsonl.xz`,
             which are taken first.
         split: "train" or "test".
+        bad: What becomes of a review that is empty, holds a NUL byte or bytes that are not UTF-8,
+            or has no such label or name.
 
     Raises:
         FileNotFoundError: If the split is there in neither layout, or has no reviews.
-        ValueError: If there is no such split, or a review or its name is bad.
+        ValueError: If there is no such split, no good review, or at a bad one, unless it is
+            skipped, with its file and, in a single file, line.
     """
     if split not in SPLITS:
         raise ValueError(f"imdb: no split {split!r}; it has {', '.join(SPLITS)}")
-    packed = Path(folder, split + _PACKED)
-    texts, labels = _read_packed(packed) if packed.is_file() else _read_folders(Path(folder, split))
-    return _examples(texts, labels)
+    path = Path(folder, split + _PACKED)
+    if path.is_file():
+        found = parsed(read_rows(path, _COLUMNS), partial(_packed_review, split))
+    else:
+        path = Path(folder, split)
+        found = parsed(_files(path), _review)
+    _, reviews = bad.sift(path, found, "reviews")
+    # The single file has ids sorted as strings.
+    reviews = sorted(reviews, key=lambda review: review[:2])
+    return _examples([text for *_, text in reviews], [label for label, *_ in reviews])
 
 
 def to_rows(examples: Examples) -> list[dict[str, Any]]:
@@ -72,52 +95,35 @@ def _examples(texts: list[str], labels: list[int]) -> Examples:
     return Examples((texts,), np.asarray(labels, np.int32), np.arange(len(texts), dtype=np.int32))
 
 
-def _read_folders(folder: Path) -> tuple[list[str], list[int]]:
-    """Texts and labels of one split in the archive's layout."""
-    texts, labels = [], []
-    for label, name in enumerate(LABELS):
-        found = sorted((_number(path), path) for path in Path(folder, name).glob("*.txt"))
-        if not found:
+def _files(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Every file of one split in the archive's layout."""
+    for name in LABELS:
+        files = sorted(Path(folder, name).glob("*.txt"))
+        if not files:
             kind = "no reviews" if Path(folder, name).is_dir() else "no such folder"
             needed = f"NUMBER_RATING.txt files as in aclImdb, or {folder}{_PACKED}"
             raise FileNotFoundError(f"{folder / name}: {kind}; needs {needed}")
-        texts += [_review(path) for _, path in found]
-        labels += [label] * len(found)
-    return texts, labels
+        yield from ((str(file), file) for file in files)
 
 
-def _number(path: Path) -> int:
-    if match := re.fullmatch(r"(\d+)_\d+\.txt", path.name):
-        return int(match[1])
-    raise ValueError(f"{path}: not the name of a review; allowed: NUMBER_RATING.txt")
-
-
-def _review(path: Path) -> str:
+def _review(file: Path) -> _Review:
+    """The review in one file of the archive's layout; raises BadRow."""
+    match = re.fullmatch(r"(\d+)_\d+\.txt", file.name)
+    if not match:
+        allowed = "NUMBER_RATING.txt"
+        raise BadRow("bad name", f"not the name of a review; allowed: {allowed}")
     # Bytes, since text mode would change line ends.
-    text = path.read_bytes().decode("utf-8", "surrogateescape")
-    try:
-        return check_text("review", text).strip(string.whitespace)
-    except BadRow as fault:
-        raise ValueError(f"{path}: {fault}") from None
+    text = file.read_bytes().decode("utf-8", "surrogateescape")
+    text = check_text("review", text).strip(string.whitespace)
+    return LABELS.index(file.parent.name), int(match[1]), text
 
 
-def _read_packed(file: Path) -> tuple[list[str], list[int]]:
-    """Texts and labels of one split from its single file, sorted: there ids sort as strings."""
-    # The id is read as a first text, to sort by.
-    table = TextFiles(train=str(file), text=("id", "text"), label="label", labels=("0", "1"))
-    examples = table.read("train")
-    assert examples.labels is not None  # as in every training split
-    reviews = [
-        (label, _packed_number(file, name, label), text.strip(string.whitespace))
-        for name, text, label in zip(*examples.texts, examples.labels.tolist(), strict=True)
-    ]
-    reviews.sort(key=lambda review: review[:2])
-    return [text for *_, text in reviews], [label for label, *_ in reviews]
-
-
-def _packed_number(file: Path, name: str, label: int) -> int:
-    split = file.name.removesuffix(_PACKED)
+def _packed_review(split: str, row: Mapping[str, Any]) -> _Review:
+    """The review in one row of a single file; raises BadRow."""
+    check_cells(row, _COLUMNS)
+    name, text = (check_text(column, row[column]) for column in ("id", "text"))
+    label = check_class("label", row["label"], ("0", "1"))
     if match := re.fullmatch(rf"{split}/{LABELS[label]}/(\d+)_\d+", name):
-        return int(match[1])
-    wanted = f"{split}/{LABELS[label]}/NUMBER_RATING"
-    raise ValueError(f"{file}: id is {name!r:.80}; for label {label} allowed: {wanted}")
+        return label, int(match[1]), text.strip(string.whitespace)
+    allowed = f"{split}/{LABELS[label]}/NUMBER_RATING"
+    raise BadRow("bad id", f"id is {name!r:.80}; for label {label} allowed: {allowed}")

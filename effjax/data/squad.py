@@ -10,19 +10,15 @@ not answer).
 """
 
 import json
-import logging
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-log = logging.getLogger("effjax")
-
-# Neither TFDS nor a tokenizer takes half of a surrogate pair, which JSON can hold.
-_UNREADABLE = re.compile("[\0\ud800-\udfff]")
+from effjax.data.bad_rows import STOP, BadRow, BadRows, check_cells, check_text, parsed
 
 Golds = tuple[tuple[str, int], ...]
 """What annotators marked for one question: (text, its first character's place in the context)."""
@@ -79,35 +75,24 @@ class Questions:
         )
 
 
-def read_official(path: str | Path, on_bad: Literal["stop", "skip"] = "stop") -> Questions:
+def read_official(path: str | Path, bad: BadRows = STOP) -> Questions:
     """Reads an official JSON file, in file order; a file with `is_impossible` is v2.
 
     Args:
         path: train-v1.1.json, dev-v2.0.json and the like.
-        on_bad: What to do at a question with a missing or empty field, a NUL or half a surrogate
-            pair, an id seen before, or a gold answer that is not at its place in the context: stop,
-            or skip it and log how many were skipped.
+        bad: What becomes of a question with a missing or empty field, a NUL, bytes that are not
+            UTF-8, an id seen before, or a gold answer that is not at its place in the context.
 
     Raises:
-        ValueError: If the file is not SQuAD's JSON, holds no good question, or (`stop`) at the
-            first bad one, with file and id.
+        ValueError: If the file is not SQuAD's JSON, holds no good question, or at a bad one, unless
+            it is skipped, with file and id.
     """
     raw = list(_raw_questions(Path(path)))
     version_2 = any("is_impossible" in row for row in raw)
-    good: dict[str, dict[str, Any]] = {}
-    bad: list[str] = []
-    for number, row in enumerate(raw):
-        if not (fault := _fault(row, version_2, good)):
-            good[row["id"]] = row
-            continue
-        bad.append(f"{path}: question {row.get('id', f'number {number}')!r}: {fault}")
-        if on_bad == "stop":
-            raise ValueError(bad[0])
-    if not good:
-        raise ValueError(f"{path}: no question to read; {bad[0] if bad else 'the file has none'}")
-    if bad:
-        log.warning("%d of %d questions skipped; the first: %s", len(bad), len(raw), bad[0])
-    return _columns(good.values(), version_2)
+    places = ((_place(path, number, row), row) for number, row in enumerate(raw))
+    found = parsed(places, partial(_check, version_2, set()))
+    _, rows = bad.sift(Path(path), found, "questions")
+    return _columns(rows, version_2)
 
 
 def to_rows(questions: Questions) -> list[dict[str, Any]]:
@@ -144,9 +129,11 @@ def from_rows(rows: Iterable[Mapping[str, Any]]) -> Questions:
 
 def _raw_questions(path: Path) -> Iterator[dict[str, Any]]:
     """Every question's dict of the file, with its article's title and paragraph's context added."""
+    # Bytes that are not UTF-8 spoil the questions that hold them, not the file.
+    text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
     try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:  # of the JSON, or of its encoding
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not JSON: {error}") from error
     try:
         for article in content["data"]:
@@ -161,42 +148,46 @@ def _raw_questions(path: Path) -> Iterator[dict[str, Any]]:
         ) from error
 
 
-def _fault(row: dict[str, Any], version_2: bool, seen: Mapping[str, Any]) -> str:
-    """What is wrong with a question, or nothing."""
-    texts = ("id", "question", "context", "title")
-    wanted = (*texts, "answers", "is_impossible") if version_2 else (*texts, "answers")
-    if missing := [name for name in wanted if name not in row]:
-        return f"no {', '.join(missing)}"
-    for name in texts:
-        if not isinstance(row[name], str) or _UNREADABLE.search(row[name]):
-            return f"{name} is not text, or holds NUL or half a surrogate pair"
-        if not row[name].strip() and name != "title":
-            return f"{name} is empty"
+def _place(path: str | Path, number: int, row: Mapping[str, Any]) -> str:
+    """Where a question is, as error lines begin."""
+    return f"{path}: question {row['id']!r:.80}" if "id" in row else f"{path}: question {number}"
+
+
+def _check(version_2: bool, seen: set[str], row: dict[str, Any]) -> dict[str, Any]:
+    """The question if it is good, its id then added to those seen; raises BadRow if not."""
+    check_cells(row, ("id", "question", "context", "answers"))
+    for name in ("id", "question", "context"):
+        check_text(name, row[name])
+    if row["title"] != "":
+        check_text("title", row["title"])
     if row["id"] in seen:
-        return "an earlier question has this id"
+        raise BadRow("repeated id", "an earlier question has this id")
     for name in ("answers", "plausible_answers"):
-        if fault := _answer_fault(row.get(name, []), row["context"], placed=name == "answers"):
-            return f"{name}: {fault}"
+        _check_answers(name, row.get(name, []), row["context"])
+    if version_2:
+        check_cells(row, ("is_impossible",))
     impossible = bool(row.get("is_impossible", False))
     if impossible == bool(row["answers"]):
-        return f"{len(row['answers'])} answers with is_impossible {str(impossible).lower()}"
-    return ""
+        counts = f"{len(row['answers'])} answers with is_impossible {str(impossible).lower()}"
+        raise BadRow("wrong number of answers", f"{counts}; allowed: none with true, else some")
+    seen.add(row["id"])
+    return row
 
 
-def _answer_fault(golds: Any, context: str, placed: bool) -> str:
-    """What is wrong with a list of answers, or nothing; `placed` ones must be in the context."""
+def _check_answers(name: str, golds: Any, context: str) -> None:
+    """Raises BadRow unless these are answers, those to be learned each at its place."""
     if not isinstance(golds, list) or not all(isinstance(gold, dict) for gold in golds):
-        return "not a list of objects"
+        raise BadRow("bad answer", f"{name} is not a list of objects")
     for gold in golds:
-        text, start = gold.get("text"), gold.get("answer_start")
-        if not isinstance(text, str) or type(start) is not int:
-            return "one lacks a text or a whole number answer_start"
-        if not text.strip() or _UNREADABLE.search(text):
-            return "one is empty, or holds NUL or half a surrogate pair"
-        if placed and (start < 0 or not context.startswith(text, start)):
+        check_cells(gold, ("text", "answer_start"))
+        text, start = check_text(f"{name}: text", gold["text"]), gold["answer_start"]
+        if type(start) is not int:  # True is an int, too
+            raise BadRow("bad answer", f"{name}: answer_start is {start!r:.80}; needs an integer")
+        # Those that only look plausible are not learned, and need no place.
+        if name == "answers" and (start < 0 or not context.startswith(text, start)):
+            there = f"not at character {start} of the context, which has"
             found = context[max(start, 0) : max(start, 0) + len(text)]
-            return f"{text!r} is not at character {start} of the context, which has {found!r}"
-    return ""
+            raise BadRow("misplaced answer", f"{name}: {text!r:.80} is {there} {found!r:.80}")
 
 
 def _columns(rows: Iterable[Mapping[str, Any]], version_2: bool) -> Questions:

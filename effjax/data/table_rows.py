@@ -7,9 +7,9 @@
 * All but .parquet may be compressed: .xz, .gz, .bz2. Text is UTF-8, with or without a byte-order
   mark. Blank lines are no rows.
 
-What is wrong with one row is a `BadRow` in the row's place: the reader of rows decides what becomes
-of it. What is wrong with a file (a missing column, broken compression, quotes that hide where the
-next row begins) ends it with a ValueError.
+What is wrong with one row is a `BadRow` in the row's place (`effjax.data.bad_rows`). What is wrong
+with a file (a missing column, broken compression, quotes that hide where the next row begins) ends
+it with a ValueError.
 """
 
 import bz2
@@ -17,47 +17,19 @@ import csv
 import gzip
 import json
 import lzma
-import re
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
+from effjax.data.bad_rows import BadRow, has_surrogate, listed, text_form
+
 _FORMATS = (".tsv", ".csv", ".jsonl", ".parquet")
 _COMPRESSED = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
 _ALLOWED = f".tsv, .csv, .jsonl (each also with {', '.join(_COMPRESSED)}), .parquet"
-# Bytes that are not UTF-8 are read as lone surrogates, so that they spoil one row and not the file.
-_NOT_UTF8 = re.compile("[\ud800-\udfff]")
-
-
-class BadRow(ValueError):
-    """What is wrong with one row.
-
-    Args:
-        reason: The kind of fault, as it is counted.
-        detail: The fault itself, as it is reported.
-    """
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
-
 
 Row = tuple[int, dict[str, Any] | BadRow]  # its number in the file, and its cells by column
-
-
-def check_text(name: str, value: Any) -> str:
-    """The value of column `name`, if it is a text to learn from; raises BadRow if not."""
-    if not isinstance(value, str):
-        raise BadRow("no string", f"{name} is {text_form(value)[:80]}; needs a string")
-    if not value.strip():
-        raise BadRow("empty text", f"{name} is empty")
-    if "\0" in value:
-        raise BadRow("NUL byte", f"{name} has a NUL byte at character {value.index(chr(0))}")
-    if found := _NOT_UTF8.search(value):
-        raise BadRow("not UTF-8", f"{name} is not UTF-8 text at character {found.start()}")
-    return value
 
 
 def read_rows(path: Path, columns: Sequence[str], optional: str | None = None) -> Iterator[Row]:
@@ -80,7 +52,7 @@ def read_rows(path: Path, columns: Sequence[str], optional: str | None = None) -
             if form == ".jsonl":
                 yield from _json_rows(file)
             else:
-                lines = _csv_lines(path, file) if form == ".csv" else _tsv_lines(file)
+                lines = _csv_lines(path, file) if form == ".csv" else tsv_lines(file)
                 yield from _table_rows(path, lines, columns, optional)
         except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
             raise ValueError(f"{path}: cannot be read: {error}") from error
@@ -102,7 +74,8 @@ def _open_text(path: Path) -> TextIOWrapper:
     return opener(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline=newline)
 
 
-def _tsv_lines(file: TextIOWrapper) -> Iterator[tuple[int, list[str]]]:
+def tsv_lines(file: TextIOWrapper) -> Iterator[tuple[int, list[str]]]:
+    """Line number, from 1, and cells of every line that is not blank."""
     for number, line in enumerate(file, start=1):
         if line := line.removesuffix("\n").removesuffix("\r"):
             yield number, line.split("\t")
@@ -128,7 +101,7 @@ def _table_rows(
 ) -> Iterator[Row]:
     """Lines of cells as rows. Too many cells are as bad as too few: a comma split a text."""
     _, header = next(lines, (1, []))
-    _check_columns(path, header, columns, optional)
+    check_header(path, header, columns, optional)
     for number, cells in lines:
         if len(cells) == len(header):
             yield number, dict(zip(header, cells, strict=True))
@@ -161,7 +134,7 @@ def _parquet_rows(path: Path, columns: Sequence[str], optional: str | None) -> I
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             names = file.schema_arrow.names
-            _check_columns(path, names, columns, optional)
+            check_header(path, names, columns, optional)
             present = [name for name in columns if name in names]
             number = 0
             for batch in file.iter_batches(columns=present):
@@ -181,24 +154,14 @@ def _parquet_value(cell: Any) -> Any:
         return error.object.decode("utf-8", "surrogateescape")
 
 
-def _check_columns(
-    path: Path, names: Sequence[str], columns: Sequence[str], optional: str | None
+def check_header(
+    path: Path, names: Sequence[str], columns: Sequence[str], optional: str | None = None
 ) -> None:
     """Raises ValueError unless each of `columns` is among `names` once, `optional` at most once."""
-    if _NOT_UTF8.search("".join(names)):
+    if has_surrogate("".join(names)):
         raise ValueError(f"{path}:1: the header is not UTF-8 text")
     if missing := [name for name in columns if name not in names and name != optional]:
         found = listed(names) or "nothing"
         raise ValueError(f"{path}:1: no column {listed(missing)}; the header has {found}")
     if twice := [name for name in columns if names.count(name) > 1]:
         raise ValueError(f"{path}:1: more than one column {listed(twice)}")
-
-
-def text_form(value: Any) -> str:
-    """A string as it is; anything else as JSON writes it: `1`, `true`, `null`."""
-    return value if isinstance(value, str) else json.dumps(value, default=repr)
-
-
-def listed(names: Iterable[str]) -> str:
-    """Column names for an error line."""
-    return ", ".join(map(repr, names))

@@ -1,26 +1,31 @@
 """A user's own TSV, CSV, JSONL or Parquet files as a task.
 
 `TextFiles` is what a recipe says about them: a file per split, which columns hold text and label,
-what the labels are called. It also decides what makes a row bad, and what becomes of it; the
-formats are `effjax.data.table_rows`.
+what the labels are called, what becomes of bad rows (`effjax.data.bad_rows`). The formats are
+`effjax.data.table_rows`.
 """
 
-import logging
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from effjax.data.bad_rows import (
+    BadRow,
+    BadRows,
+    OnBad,
+    check_cells,
+    check_choice,
+    check_class,
+    check_score,
+    check_text,
+    parsed,
+)
 from effjax.data.examples import Examples
 from effjax.data.metrics import METRICS
-from effjax.data.table_rows import BadRow, check_text, endings, listed, read_rows, text_form
+from effjax.data.table_rows import endings, read_rows
 from effjax.data.tasks import Task
-
-log = logging.getLogger("effjax")
-
-_LARGEST_SCORE = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +58,7 @@ class TextFiles:
     labels: tuple[str, ...]
     name: str | None = None
     metrics: tuple[str, ...] = ()
-    on_bad: Literal["stop", "skip"] = "stop"
+    on_bad: OnBad = "stop"
 
     def __post_init__(self) -> None:
         for file in self._files.values():
@@ -69,8 +74,7 @@ class TextFiles:
             )
         if unknown := [name for name in self.metrics if name not in METRICS]:
             raise ValueError(f"unknown metric {unknown[0]!r}; allowed: {', '.join(METRICS)}")
-        if self.on_bad not in ("stop", "skip"):
-            raise ValueError(f"on_bad is {self.on_bad!r}; allowed: stop, skip")
+        check_choice(self.on_bad)
 
     def task(self) -> Task:
         """The task that these files make."""
@@ -105,19 +109,9 @@ class TextFiles:
         path = self._path(split)
         labelled = split != "test" or self._has_labels(path)
         columns = (*self.text, self.label) if labelled else self.text
-        texts, labels, idx, bad = [], [], [], Counter()
-        for index, (number, cells) in enumerate(read_rows(path, columns)):
-            try:
-                row_texts, label = self._parse(cells, labelled)
-            except BadRow as fault:
-                if self.on_bad == "stop":
-                    raise ValueError(f"{path}:{number}: {fault}") from None
-                bad[fault.reason] += 1
-                continue
-            texts.append(row_texts)
-            labels.append(label)
-            idx.append(index)
-        _report(path, len(idx), bad)
+        found = parsed(read_rows(path, columns), lambda cells: self._parse(cells, columns))
+        idx, rows = BadRows(self.on_bad).sift(path, found)
+        texts, labels = zip(*rows, strict=True)
         dtype = np.int32 if self.labels else np.float32
         return Examples(
             tuple(list(column) for column in zip(*texts, strict=True)),
@@ -144,38 +138,13 @@ class TextFiles:
         return any(self.label in cells for _, cells in found if not isinstance(cells, BadRow))
 
     def _parse(
-        self, cells: dict[str, Any] | BadRow, labelled: bool
+        self, cells: dict[str, Any], columns: tuple[str, ...]
     ) -> tuple[list[str], int | float | None]:
         """Texts and label of one row; raises BadRow."""
-        if isinstance(cells, BadRow):
-            raise cells
-        columns = (*self.text, self.label) if labelled else self.text
-        for name in columns:
-            if name not in cells:
-                raise BadRow("missing column", f"no {name!r}; the row has {listed(cells)}")
+        check_cells(cells, columns)
         texts = [check_text(name, cells[name]) for name in self.text]
-        return texts, self._parse_label(text_form(cells[self.label])) if labelled else None
-
-    def _parse_label(self, text: str) -> int | float:
+        if self.label not in columns:
+            return texts, None
         if self.labels:
-            if text in self.labels:
-                return self.labels.index(text)
-            allowed = ", ".join(self.labels)
-            raise BadRow("unknown label", f"{self.label} is {text!r:.80}; allowed: {allowed}")
-        try:
-            score = float(text)
-        except ValueError:
-            score = np.nan
-        if abs(score) <= _LARGEST_SCORE:
-            return score
-        raise BadRow("bad score", f"{self.label} is {text!r:.80}; allowed: a finite number")
-
-
-def _report(path: Path, good: int, bad: Counter[str]) -> None:
-    """Says what was skipped; raises ValueError where nothing is left."""
-    counts = ", ".join(f"{count} {reason}" for reason, count in bad.most_common())
-    if not good:
-        raise ValueError(f"{path}: no rows" + (f" but bad ones: {counts}" if bad else ""))
-    if bad:
-        total = bad.total() + good
-        log.warning("%s: %d of %d rows skipped: %s", path, bad.total(), total, counts)
+            return texts, check_class(self.label, cells[self.label], self.labels)
+        return texts, check_score(self.label, cells[self.label])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from effjax.data.bad_rows import BadRows
 from effjax.data.conll import from_rows, read_conll, to_rows
 from effjax.data.entities import entity_f1
 from effjax.data.tagging import TaggedSentences, decode_tags, encode_tags
@@ -72,8 +73,9 @@ BAD = [
     ("a O\nb\n\nc O\n", r"file\.txt:2: 1 columns; the first line has 2"),
     ("a O\n\nb x O\n", r"file\.txt:3: 3 columns; the first line has 2"),
     ("a O\n\nb B-DOG\n", r"file\.txt:3: tag is 'B-DOG'; allowed: O, B-PER, I-PER"),
-    ("a O\n\n\nb\0 O\n", r"file\.txt:4: a NUL byte"),
-    (b"a O\n\nb O\n\xe9t\xe9 O\n", r"file\.txt:4: not UTF-8 text: invalid"),
+    ("a O\n\n\nb\0 O\n", r"file\.txt:4: the line has a NUL byte at character 1"),
+    ("a O\n\nb O\n\u00a0 O\n", r"file\.txt:4: the word is empty"),
+    (b"a O\n\nb O\n\xe9t\xe9 O\n", r"file\.txt:4: the line is not UTF-8 text at character 0"),
     ("a B-PER\n\nb B-PER\n\nc O\nd I-PER\n", r"file\.txt:6: tag is 'I-PER'.* IOB2, has B-PER"),
     ("a I-PER\n\nb I-PER\n\nc O\nd B-PER\n", r"file\.txt:6: tag is 'B-PER'.* IOB1, has I-PER"),
 ]
@@ -85,12 +87,25 @@ def test_a_bad_line_stops_or_costs_its_sentence(content, message, tmp_path: Path
     with pytest.raises(ValueError, match=message) as caught:
         read_conll(path, LABELS)
     assert "\n" not in str(caught.value) and not caplog.records
-    kept = read_conll(path, LABELS, on_bad="skip")
+    bad = BadRows("skip")
+    kept = read_conll(path, LABELS, bad=bad)
     numbers = [i for i in range(len(kept) + 1) if i not in kept.idx]
     assert len(numbers) == 1  # one sentence is missing, and the others keep their numbers
     (record,) = caplog.records
     assert record.name == "effjax"
-    assert f"1 of {len(kept) + 1} sentences skipped: {caught.value}" in record.getMessage()
+    (reason,) = bad.counts
+    assert record.getMessage() == (
+        f"skipped 1 of {len(kept) + 1} sentences of file.txt: 1 {reason}; the first: {caught.value}"
+    )
+
+
+def test_the_first_bad_line_is_the_first_of_the_file(tmp_path: Path, caplog):
+    """Tags are read when all lines are, but a bad tag above a bad line is told first."""
+    path = _write(tmp_path, "a B-DOG\n\nb\n\nc O\n")
+    with pytest.raises(ValueError, match=r"file\.txt:1: tag is 'B-DOG'"):
+        read_conll(path, LABELS)
+    assert read_conll(path, LABELS, bad=BadRows("skip")).idx.tolist() == [2]
+    assert "skipped 2 of 3 sentences of file.txt: 1 unknown tag, 1 wrong number" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -98,13 +113,13 @@ def test_a_bad_line_stops_or_costs_its_sentence(content, message, tmp_path: Path
     [
         ("", -1, "stop", r"file\.txt: no sentences"),
         ("-DOCSTART- O\n\n \n", -1, "skip", r"file\.txt: no sentences"),
-        ("a X\n", -1, "skip", r"file\.txt: no sentence is left; all 1 are bad"),
+        ("a X\n", -1, "skip", r"file\.txt: no sentences but bad ones: 1 unknown tag"),
         ("\na O\n", 2, "skip", r"file\.txt:2: no column 2; the line has 2"),
     ],
 )
 def test_a_file_of_nothing_is_refused(content, column, on_bad, message, tmp_path: Path):
     with pytest.raises(ValueError, match=message):
-        read_conll(_write(tmp_path, content), LABELS, column=column, on_bad=on_bad)
+        read_conll(_write(tmp_path, content), LABELS, column=column, bad=BadRows(on_bad))
 
 
 @pytest.fixture

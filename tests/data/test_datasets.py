@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from effjax.cli import main
 from effjax.data import get_task, import_folder, load
+from effjax.data.bad_rows import BadRows
 from effjax.data.glue_folder import official_file
 from effjax.data.tasks import Task
 
@@ -162,8 +164,13 @@ def test_importing_again_is_fine_and_other_content_is_refused(sst2, tmp_path: Pa
     [
         ("sst2", "dev.tsv", "sentence\tlabel\na\t1\nb\t2\n", r"dev\.tsv:3: label is '2'; .* 0, 1"),
         ("sst2", "train.tsv", "sentence\tlabel\nno label\n", r"train\.tsv:2: 1 columns, needs at"),
-        ("sst2", "train.tsv", "text\tlabel\na\t1\n", r"train\.tsv:1: no column sentence; .*text"),
-        ("sst2", "test.tsv", "", r"test\.tsv:1: no column sentence; the header has nothing"),
+        (
+            "sst2",
+            "train.tsv",
+            "text\tlabel\na\t1\n",
+            r"train\.tsv:1: no column 'sentence'; .*'text'",
+        ),
+        ("sst2", "test.tsv", "", r"test\.tsv:1: no column 'sentence'; the header has nothing"),
         ("cola", "train.tsv", "gj04\t1\t\n", r"train\.tsv:1: 3 columns, needs at least 4"),
         ("stsb", "dev.tsv", f"{_STSB}\tscore\n0{_STSB_ROW}\t5.1\n", r"dev\.tsv:2: score is '5\.1'"),
         ("stsb", "dev.tsv", f"{_STSB}\tscore\n0{_STSB_ROW}\tnan\n", r"a number 0\.0 to 5\.0"),
@@ -180,11 +187,50 @@ def test_a_bad_row_is_one_line_and_leaves_nothing(config, file, content, message
     assert not (tmp_path / "tfds").exists()
 
 
-def test_bytes_that_are_no_text_name_the_file(sst2, tmp_path: Path):
+def test_skipped_rows_leave_gaps_in_the_official_numbers(sst2, tmp_path: Path):
     task, source = sst2
-    (source / "train.tsv").write_bytes(b"sentence\tlabel\n\xff\xfe\t1\n")
-    with pytest.raises(ValueError, match=r"train\.tsv: not UTF-8 text"):
-        import_folder(task, source, tmp_path / "tfds")
+    (source / "train.tsv").write_text("sentence\tlabel\na\t1\n\t1\nb\t5\nc\t0\n")
+    bad = BadRows("skip")
+    import_folder(task, source, tmp_path / "tfds", bad)
+    assert bad.counts == {"empty text": 1, "unknown label": 1}
+    rows: Any = tfds.data_source("glue/sst2", split="train", data_dir=tmp_path / "tfds")
+    assert sorted(row["idx"] for row in rows) == [0, 3]
+    examples = load(task, "train", tmp_path / "tfds")
+    assert examples.texts == (["a", "c"],) and examples.idx.tolist() == [0, 3]
+    import_folder(task, source, tmp_path / "tfds", BadRows("skip"))  # the same: nothing to refuse
+
+
+def test_the_command_stops_at_a_bad_row_or_counts_what_it_skips(
+    sst2, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    _, source = sst2
+    (source / "train.tsv").write_text("sentence\tlabel\na\t1\n\t1\n \t0\nb\t5\n")
+    command = ["data", "import", "glue/sst2", "--source", str(source)]
+    command += ["--data-dir", str(tmp_path / "tfds")]
+    assert main(command) == 2
+    assert capsys.readouterr().err == (
+        f"effjax: error: {source / 'train.tsv'}:3: sentence is empty\n"
+    )
+    assert main([*command, "--on-bad", "stop"]) == 2 and not (tmp_path / "tfds").exists()
+    capsys.readouterr()
+    place = tmp_path / "tfds" / "glue" / "sst2" / "2.0.0"
+    assert main([*command, "--on-bad", "skip"]) == 0
+    assert capsys.readouterr().out == (
+        f"glue/sst2: in {place}; 3 rows skipped: 2 empty text, 1 unknown label\n"
+    )
+    (source / "test.tsv").write_text("index\tsentence\n0\t \n")
+    assert main([*command, "--on-bad", "skip"]) == 2
+    assert "test.tsv:2: sentence is empty; rows of a test file are" in capsys.readouterr().err
+
+
+def test_a_command_without_bad_rows_says_so(
+    sst2, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    command = ["data", "import", "glue/sst2", "--source", str(sst2[1])]
+    command += ["--data-dir", str(tmp_path / "tfds")]
+    assert main(command) == 0 and capsys.readouterr().out.endswith("2.0.0\n")
+    assert main([*command, "--on-bad", "skip"]) == 0
+    assert capsys.readouterr().out.endswith("2.0.0; 0 rows skipped\n")
 
 
 def test_a_byte_order_mark_and_quotes_are_read_as_glue_means_them(tmp_path: Path):

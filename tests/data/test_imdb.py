@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from effjax.data import Examples
+from effjax.data.bad_rows import BadRows
 from effjax.data.imdb import LABELS, from_rows, read_official, to_rows
 
 # Id and raw text. As strings, 10 sorts before 9, and pos/2 is a number that neg has too.
@@ -109,6 +110,8 @@ def test_bad_reviews(name: str, content: bytes, error: str, tmp_path: Path):
     (tmp_path / "train" / "neg" / name).write_bytes(content)
     with pytest.raises(ValueError, match=f"train/neg/{error}$"):
         read_official(tmp_path, "train")
+    examples = read_official(tmp_path, "train", BadRows("skip"))
+    assert examples.texts == (ORDERED,) and examples.idx.tolist() == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(
@@ -116,14 +119,47 @@ def test_bad_reviews(name: str, content: bytes, error: str, tmp_path: Path):
     [
         ({"text": ""}, "xz:5: text is empty"),
         ({"label": 2}, "xz:5: label is '2'; allowed: 0, 1"),
-        ({"label": 1}, "id is 'train/neg/2_3'; for label 1 allowed: train/pos/NUMBER_RATING"),
-        ({"id": "test/neg/2_3"}, "id is 'test/neg/2_3'; for label 0 allowed: train/neg/NUMBER"),
+        ({"label": 1}, "xz:5: id is 'train/neg/2_3'; for label 1 allowed: train/pos/NUMBER_RATING"),
+        (
+            {"id": "test/neg/2_3"},
+            "xz:5: id is 'test/neg/2_3'; for label 0 allowed: train/neg/NUMBER",
+        ),
         ({"id": 5}, "xz:5: id is 5; needs a string"),
+        ({"text": "caf\udce9"}, "xz:5: text is not UTF-8 text at character 3"),
     ],
 )
 def test_bad_rows_of_a_single_file(changes: dict[str, Any], error: str, tmp_path: Path):
     with pytest.raises(ValueError, match=error):
         read_official(put_packed(tmp_path, **changes), "train")
+    assert read_official(tmp_path, "train", BadRows("skip")).texts == (ORDERED[1:],)
+
+
+def test_a_row_of_a_single_file_may_lack_no_column(tmp_path: Path):
+    with lzma.open(tmp_path / "train.jsonl.xz", "wt", encoding="utf-8") as file:
+        file.write('{"id": "train/neg/0_1", "label": 0}\n')
+    with pytest.raises(ValueError, match=r"xz:1: no 'text'; the row has 'id', 'label'$"):
+        read_official(tmp_path, "train")
+
+
+@pytest.mark.parametrize("put", [put_folder, put_packed])
+def test_bad_reviews_are_skipped_and_counted(
+    put: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    put(tmp_path)
+    bad = BadRows("skip")
+    if put is put_folder:
+        (tmp_path / "train" / "neg" / "2_3.txt").write_text("")
+        place = f"{tmp_path / 'train' / 'neg' / '2_3.txt'}: review"
+    else:
+        put_packed(tmp_path, text="")
+        place = f"{tmp_path / 'train.jsonl.xz'}:5: text"
+    examples = read_official(tmp_path, "train", bad)
+    assert examples.texts == (ORDERED[1:],) and examples.idx.tolist() == [0, 1, 2, 3]
+    assert examples.labels is not None and examples.labels.tolist() == [0, 0, 1, 1]
+    (record,) = caplog.records
+    assert record.getMessage().startswith("skipped 1 of 5 reviews of train")
+    assert record.getMessage().endswith(f": 1 empty text; the first: {place} is empty")
+    assert bad.counts == {"empty text": 1}
 
 
 def test_the_real_reviews(assets: Path):

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from effjax.data.bad_rows import BadRows
 from effjax.data.squad import Questions, from_rows, read_official, to_rows
 
 CONTEXT = "Paris is the capital of France. It lies on the Seine."
@@ -52,21 +53,23 @@ def test_version_2_keeps_plausible_answers_apart(tmp_path: Path):
 
 
 BAD = {
-    "no question": {"id": "bad", "answers": [_gold("Paris")]},
-    "no answers": {"id": "bad", "question": "Why?"},
+    "no 'question'; the row has 'id', 'answers', ": {"id": "bad", "answers": [_gold("Paris")]},
+    "no 'answers'; the row has": {"id": "bad", "question": "Why?"},
     "question is empty": _question("bad", question="  "),
-    "question is not text": _question("bad", question="W\0hy?"),
-    "holds NUL or half": _question("bad", question="Why \ud83d?"),
+    "question has a NUL byte at character 1": _question("bad", question="W\0hy?"),
+    "question is not UTF-8 text at character 4": _question("bad", question="Why \ud83d?"),
     "an earlier question has this id": _question("q1"),
-    "answers: not a list of objects": _question("bad") | {"answers": ["Paris"]},
-    "lacks a text or a whole number": _question("bad") | {"answers": [{"text": "Paris"}]},
-    "one is empty": _question("bad") | {"answers": [{"text": " ", "answer_start": 5}]},
+    "answers is not a list of objects": _question("bad") | {"answers": ["Paris"]},
+    "no 'answer_start'; the row has 'text'": _question("bad") | {"answers": [{"text": "Paris"}]},
+    "answers: answer_start is '0'; needs an integer": _question("bad")
+    | {"answers": [{"text": "Paris", "answer_start": "0"}]},
+    "answers: text is empty": _question("bad") | {"answers": [{"text": " ", "answer_start": 5}]},
     "'Paris' is not at character 1 of the context, which has 'aris '": _question("bad")
     | {"answers": [{"text": "Paris", "answer_start": 1}]},
     "'Paris' is not at character -53": _question("bad")
     | {"answers": [{"text": "Paris", "answer_start": -53}]},
     "0 answers with is_impossible false": _question("bad", ()),
-    "no is_impossible": _question("bad"),
+    "no 'is_impossible'": _question("bad"),
     "1 answers with is_impossible true": _question("bad", is_impossible=True),
 }
 
@@ -85,8 +88,10 @@ def test_a_bad_question_stops_with_file_and_id_or_is_skipped_and_counted(
     assert fault in line and str(path) in line and repr(BAD[fault]["id"]) in line
     assert "\n" not in line
     with caplog.at_level(logging.WARNING, "effjax"):
-        assert read_official(path, on_bad="skip").ids == ["q1"]
-    assert "1 of 2 questions skipped" in caplog.text and fault in caplog.text
+        assert read_official(path, BadRows("skip")).ids == ["q1"]
+    (record,) = caplog.records
+    assert record.getMessage().startswith("skipped 1 of 2 questions of dev.json: 1 ")
+    assert record.getMessage().endswith(f"; the first: {line}")
 
 
 def test_a_paragraph_without_text_makes_its_questions_bad(tmp_path: Path):
@@ -94,7 +99,7 @@ def test_a_paragraph_without_text_makes_its_questions_bad(tmp_path: Path):
         read_official(_write(tmp_path, _question(), context=" "))
     path = tmp_path / "dev.json"
     path.write_text(json.dumps({"data": [{"paragraphs": [{"qas": [_question()]}]}]}))
-    with pytest.raises(ValueError, match="question 'q1': no context"):
+    with pytest.raises(ValueError, match="question 'q1': no 'context'"):
         read_official(path)
 
 
@@ -102,10 +107,10 @@ def test_a_paragraph_without_text_makes_its_questions_bad(tmp_path: Path):
     ("content", "message"),
     [
         (b"", "not JSON"),
-        (b'{"data": "caf\xe9"}', "not JSON: .*utf-8"),
+        (b'{"data": "caf\xe9"}', "not SQuAD's layout"),
         (b"[]", "not SQuAD's layout"),
         (b'{"data": [{"title": "x"}]}', "not SQuAD's layout .* 'paragraphs'"),
-        (b'{"data": []}', "no question to read; the file has none"),
+        (b'{"data": []}', "dev.json: no questions$"),
     ],
 )
 @pytest.mark.parametrize("on_bad", ["stop", "skip"])
@@ -113,12 +118,26 @@ def test_a_file_that_is_not_squad_is_refused(content, message, on_bad, tmp_path:
     path = tmp_path / "dev.json"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=message):
-        read_official(path, on_bad=on_bad)
+        read_official(path, BadRows(on_bad))
 
 
 def test_nothing_left_after_skipping_is_an_error(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"no question to read; .*question is empty"):
-        read_official(_write(tmp_path, _question(question="")), on_bad="skip")
+    with pytest.raises(ValueError, match=r"dev\.json: no questions but bad ones: 1 empty text"):
+        read_official(_write(tmp_path, _question(question="")), BadRows("skip"))
+
+
+def test_bytes_that_are_not_utf8_spoil_one_question(tmp_path: Path):
+    path = _write(tmp_path, _question("q1"), _question("q2", question="A caf?"))
+    path.write_bytes(path.read_bytes().replace(b"caf?", b"caf\xe9"))
+    with pytest.raises(ValueError, match=r"question 'q2': question is not UTF-8 text at char.* 5$"):
+        read_official(path)
+    assert read_official(path, BadRows("skip")).ids == ["q1"]
+
+
+def test_a_question_without_an_id_is_named_by_its_number(tmp_path: Path):
+    nameless = {name: value for name, value in _question().items() if name != "id"}
+    with pytest.raises(ValueError, match=r"dev\.json: question 1: no 'id'; the row has 'question'"):
+        read_official(_write(tmp_path, _question(), nameless))
 
 
 def _same(a: Questions, b: Questions) -> bool:
