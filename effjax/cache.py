@@ -1,4 +1,4 @@
-"""JAX's persistent compilation cache, on by default for the command line.
+"""Caches on disk: where they are, and JAX's compilation cache, on by default on the command line.
 
 A compiled step is stored on disk and found again by the next process, which then starts
 sooner. JAX takes the three settings from environment variables when it is imported, so this module
@@ -13,8 +13,18 @@ from pathlib import Path
 VARIABLE = "EFFJAX_CACHE"
 
 
+def folder(kind: str) -> Path | None:
+    """Where one kind of cached data lives: a sub-folder of `$EFFJAX_CACHE` where that is set, else
+    of `effjax` in the user's cache folder; None with `EFFJAX_CACHE=off`.
+    """
+    setting = os.environ.get(VARIABLE, "")
+    if setting.lower() == "off":
+        return None
+    return (Path(setting).expanduser() if setting else _user_cache()) / kind
+
+
 def enable() -> Path | None:
-    """Turns the cache on for this process and its children, before JAX is imported.
+    """Turns the compilation cache on for this process and its children, before JAX is imported.
 
     The folder is `$EFFJAX_CACHE` where that is set, else `effjax/xla` in the user's cache folder
     with one sub-folder per kind of machine. `EFFJAX_CACHE=off` leaves JAX alone.

@@ -23,6 +23,8 @@ import pytest  # noqa: E402
 from effjax import cache  # noqa: E402
 
 cache.enable()
+# Compiled programs are kept from here on; tokens are not, unless a test says where.
+os.environ[cache.VARIABLE] = "off"
 
 
 @pytest.fixture(scope="session")

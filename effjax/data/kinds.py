@@ -19,6 +19,7 @@ from effjax.data.squad import Questions
 from effjax.data.squad_metrics import evaluate_squad, exact_match
 from effjax.data.tagging import TaggedSentences, decode_tags, encode_tags
 from effjax.data.tasks import Task
+from effjax.data.token_cache import cached
 
 MAX_STRIDE = 128
 """Context tokens that two windows share; a third of a window where that is less."""
@@ -120,5 +121,5 @@ class Prepared(NamedTuple):
 
 
 def prepare(task: Task, tokenizer: Any, examples: AnyExamples, max_length: int) -> Prepared:
-    """Tokenises the examples of a task by the rules of its kind."""
-    return Prepared(examples, KINDS[task.kind].encode(tokenizer, examples, max_length))
+    """Tokenises the examples of a task by the rules of its kind; once, if they are many."""
+    return Prepared(examples, cached(KINDS[task.kind].encode, tokenizer, examples, max_length))
