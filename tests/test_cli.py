@@ -40,11 +40,11 @@ class Recipe:
     train: Train = Train()
     error: str = ""
 
-    def run(self, out: Path) -> None:
+    def run(self, out: Path, *, accept_changes: bool) -> None:
         if self.error:
             raise ValueError(self.error)
         out.mkdir(parents=True)
-        (out / "learning_rate").write_text(str(self.train.learning_rate))
+        (out / "learning_rate").write_text(f"{self.train.learning_rate}{' new' * accept_changes}")
 
 
 recipe = Recipe()
@@ -75,8 +75,8 @@ def error_line(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 def test_run_gives_the_recipe_its_overrides_and_folder(config: Path, tmp_path: Path) -> None:
     assert main(["run", str(config), "--train.learning-rate", "3e-5", "--out", "there"]) == 0
     assert (tmp_path / "there" / "learning_rate").read_text() == "3e-05"
-    assert main(["run", str(config)]) == 0
-    assert (tmp_path / "runs" / "small" / "learning_rate").read_text() == "0.0001"
+    assert main(["run", str(config), "--accept-changes"]) == 0
+    assert (tmp_path / "runs" / "small" / "learning_rate").read_text() == "0.0001 new"
 
 
 def test_run_help_is_about_the_recipe(config: Path, capsys: pytest.CaptureFixture[str]) -> None:

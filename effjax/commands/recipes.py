@@ -26,11 +26,14 @@ class Run:
     """The recipe's Python file."""
     out: Path | None = None
     """The folder that the run writes; runs/<name of the config> if not given."""
+    accept_changes: bool = False
+    """Go on with what another recipe left in the folder; the results then list both."""
     overrides: Annotated[tuple[str, ...], Suppress] = ()
 
     def __call__(self) -> None:
         recipe = override(load_recipe(self.config), self.overrides)
-        recipe.run(self.out or Path("runs") / self.config.stem)
+        out = self.out or Path("runs") / self.config.stem
+        recipe.run(out, accept_changes=self.accept_changes)
 
 
 def load_recipe(config: Path) -> Any:

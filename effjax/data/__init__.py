@@ -4,11 +4,11 @@ Importing this package loads numpy and nothing heavier; TFDS, scikit-learn and t
 by the calls that need them, so that the command line starts fast.
 """
 
-from effjax.data.batches import eval_batches, padding_share, steps_per_epoch, train_batches
+from effjax.data.batches import TrainBatches, eval_batches, padding_share, steps_per_epoch
 from effjax.data.datasets import import_folder, load
 from effjax.data.encode import Encoded, encode
 from effjax.data.examples import Examples, split_off
-from effjax.data.layouts import BUCKETS, WIDTHS, Batch, Layout, packed_batch, padded_batch
+from effjax.data.layouts import BUCKETS, WIDTHS, Batch, Layout, packed_batches, padded_batches
 from effjax.data.metrics import Difference, decide, evaluate, paired_bootstrap, wilson_interval
 from effjax.data.submission import write_submission
 from effjax.data.tasks import TASKS, Task, get_task
@@ -23,6 +23,7 @@ __all__ = [
     "Examples",
     "Layout",
     "Task",
+    "TrainBatches",
     "decide",
     "encode",
     "eval_batches",
@@ -30,13 +31,12 @@ __all__ = [
     "get_task",
     "import_folder",
     "load",
-    "packed_batch",
-    "padded_batch",
+    "packed_batches",
+    "padded_batches",
     "padding_share",
     "paired_bootstrap",
     "split_off",
     "steps_per_epoch",
-    "train_batches",
     "wilson_interval",
     "write_submission",
 ]

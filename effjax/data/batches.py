@@ -6,66 +6,110 @@ comes from a short ladder, so a jitted step compiles once per rung. A loss or a 
 `effjax.data.layouts`.
 """
 
-from collections.abc import Iterable, Iterator
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 from effjax.data.encode import Encoded
-from effjax.data.layouts import ASSEMBLE, BUCKETS, Batch, Layout
+from effjax.data.layouts import ALL, ASSEMBLE, BUCKETS, Batch, Layout, Share
+
+AHEAD = 4
+"""Batches that are made before they are asked for."""
 
 
-def train_batches(
-    encoded: Encoded,
-    batch_size: int,
-    *,
-    seed: int,
-    epoch: int,
-    pad_id: int,
-    start: int = 0,
-    layout: Layout = "packed",
-) -> Iterator[Batch]:
-    """One epoch in an order that is a function of (seed, epoch) alone.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainBatches:
+    """The batches of a training: a sequence of any length, whose element `step` is a function of
+    (seed, step) alone.
 
-    The epoch is shuffled and cut into batches. Padded, it is grouped by bucket in between; which
+    An epoch is shuffled and cut into batches. Padded, it is grouped by bucket in between; which
     examples of a bucket meet is left to chance: sorting by exact length would save no padding, and
-    would put like sentences together. Batch `step` is the same whichever batch the iteration
-    starts from.
+    would put like sentences together.
 
     Args:
         encoded: From `encode`.
         batch_size: Examples per batch.
         seed: Of the run.
-        epoch: Counted from 0.
         pad_id: The tokenizer's padding id.
-        start: First batch to yield; a resumed run passes the steps it has done in this epoch.
         layout: Several examples to a row, or one.
+        micro_batches: Parts of one shape that each batch comes in.
+        share: The rows that are asked for.
 
     Raises:
-        ValueError: If an example is longer than the widest row, or batch_size < 1.
+        ValueError: If an example is longer than the widest row, there is none, or batch_size < 1.
     """
-    _check(encoded, batch_size)
-    rng = np.random.default_rng((seed, epoch))
-    order = rng.permutation(len(encoded))
-    if layout == "padded":
-        order = order[np.argsort(np.searchsorted(BUCKETS, encoded.lengths[order]), kind="stable")]
-    steps = rng.permutation(steps_per_epoch(encoded, batch_size))
-    for step in steps[start:]:
-        examples = order[step * batch_size : (step + 1) * batch_size]
-        yield ASSEMBLE[layout](encoded, examples, batch_size, pad_id)
+
+    encoded: Encoded
+    batch_size: int
+    seed: int
+    pad_id: int
+    layout: Layout = "packed"
+    micro_batches: int = 1
+    share: Share = ALL
+
+    def __post_init__(self) -> None:
+        check(self.encoded, self.batch_size)
+
+    @property
+    def per_epoch(self) -> int:
+        """Batches in one pass, the filled-up last one included."""
+        return steps_per_epoch(self.encoded, self.batch_size)
+
+    def __getitem__(self, step: int) -> tuple[Batch, ...]:
+        """The parts of one batch."""
+        epoch, place = divmod(step, self.per_epoch)
+        order, places = self.order(epoch)
+        begin = places[place] * self.batch_size
+        parts = np.array_split(order[begin : begin + self.batch_size], self.micro_batches)
+        size = self.batch_size // self.micro_batches
+        return ASSEMBLE[self.layout](self.encoded, parts, size, self.pad_id, self.share)
+
+    @functools.cached_property
+    def order(self) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
+        """`shuffled`, remembering the two epochs that meet in one look ahead."""
+        return functools.lru_cache(maxsize=2)(self.shuffled)
+
+    def shuffled(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """The examples of an epoch in order, and the order of the batches cut from them."""
+        rng = np.random.default_rng((self.seed, epoch))
+        order = rng.permutation(len(self.encoded))
+        if self.layout == "padded":
+            buckets = np.searchsorted(BUCKETS, self.encoded.lengths[order])
+            order = order[np.argsort(buckets, kind="stable")]
+        return order, rng.permutation(self.per_epoch)
+
+    def between(self, start: int, stop: int) -> Iterator[tuple[Batch, ...]]:
+        """The batches of steps `start` to `stop`, made ahead by threads of grain.
+
+        A resumed run starts at the steps that it has done; that number is all there is to keep.
+        """
+        import grain
+
+        options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=AHEAD)
+        steps = grain.MapDataset.range(start, stop).map(self.__getitem__)
+        return iter(steps.to_iter_dataset(options))
 
 
 def eval_batches(
-    encoded: Encoded, batch_size: int, *, pad_id: int, layout: Layout = "packed"
+    encoded: Encoded,
+    batch_size: int,
+    *,
+    pad_id: int,
+    layout: Layout = "packed",
+    share: Share = ALL,
 ) -> Iterator[Batch]:
     """Every example once, shortest first; `results[batch["example"]] = ...` restores the order.
 
     Raises:
-        ValueError: As `train_batches`.
+        ValueError: As `TrainBatches`.
     """
-    _check(encoded, batch_size)
+    check(encoded, batch_size)
     order = np.argsort(encoded.lengths, kind="stable")
     for begin in range(0, len(order), batch_size):
-        yield ASSEMBLE[layout](encoded, order[begin : begin + batch_size], batch_size, pad_id)
+        examples = [order[begin : begin + batch_size]]
+        yield from ASSEMBLE[layout](encoded, examples, batch_size, pad_id, share)
 
 
 def steps_per_epoch(encoded: Encoded, batch_size: int) -> int:
@@ -82,7 +126,8 @@ def padding_share(batches: Iterable[Batch]) -> float:
     return 1 - np.sum(np.unique(np.concatenate(tokens)) >= 0) / total
 
 
-def _check(encoded: Encoded, batch_size: int) -> None:
+def check(encoded: Encoded, batch_size: int) -> None:
+    """Raises ValueError where no batches can be made."""
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; needs at least 1")
     if not len(encoded):

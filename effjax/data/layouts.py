@@ -18,6 +18,7 @@ Keys of a batch of N examples in B rows of L tokens (padded, B = N):
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -35,44 +36,85 @@ Layout = Literal["packed", "padded"]
 Examples = np.ndarray
 
 
-def padded_batch(encoded: Encoded, examples: Examples, size: int, pad_id: int) -> Batch:
+@dataclass(frozen=True)
+class Share:
+    """Which rows of a batch are asked for, where several processes make it together.
+
+    Attributes:
+        index: this process's place among those that have different rows.
+        count: how many of these there are.
+        multiple: what the number of all rows is a multiple of, so that they can be shared out.
+    """
+
+    index: int = 0
+    count: int = 1
+    multiple: int = 1
+
+    def up(self, rows: int) -> int:
+        """The number of rows that `rows` are filled up to."""
+        return -(-rows // self.multiple) * self.multiple
+
+    def of(self, token: np.ndarray) -> np.ndarray:
+        """The rows that are asked for."""
+        rows = len(token) // self.count
+        return token[self.index * rows : (self.index + 1) * rows]
+
+
+ALL = Share()
+"""Every row."""
+
+
+def padded_batches(
+    encoded: Encoded, parts: Sequence[Examples], size: int, pad_id: int, share: Share = ALL
+) -> tuple[Batch, ...]:
     """One example to a row, in the narrowest bucket that holds the longest.
 
     Args:
-        examples: rows of `encoded`, at most `size`.
-        size: N.
+        parts: rows of `encoded`, at most `size`, for each batch; all are made of one shape.
+        size: N, filled up to what can be shared out.
+        share: the rows that are asked for; what there is per example, is there of all.
     """
-    filled = fill(examples, size)
-    lengths, width = encoded.lengths[filled], fitting(BUCKETS, encoded.lengths[examples])
-    inside = np.arange(width) < lengths[:, None]
-    token = np.where(inside, encoded.offsets[filled][:, None] + np.arange(width), -1)
-    return fields(encoded, token, examples, size, pad_id)
+    width = fitting(BUCKETS, encoded.lengths[np.concatenate(parts)])
+
+    def batch(examples: Examples) -> Batch:
+        filled = fill(examples, share.up(size))
+        inside = np.arange(width) < encoded.lengths[filled][:, None]
+        token = np.where(inside, encoded.offsets[filled][:, None] + np.arange(width), -1)
+        return fields(encoded, share.of(token), examples, share.up(size), pad_id)
+
+    return tuple(batch(examples) for examples in parts)
 
 
-def packed_batch(encoded: Encoded, examples: Examples, size: int, pad_id: int) -> Batch:
-    """As few rows as the examples fit in; arguments as of `padded_batch`."""
-    lengths = encoded.lengths[examples]
-    width = fitting(WIDTHS, lengths)
-    rows = pack(lengths, width)
-    token = np.full((rung(len(rows)), width), -1)
-    segments, starts = np.zeros(token.shape, np.int32), np.zeros(size, np.int32)
-    for i, row in enumerate(rows):
-        begin = 0
-        for n in row:
-            end = begin + int(lengths[n])
-            token[i, begin:end] = encoded.offsets[examples[n]] + np.arange(end - begin)
-            segments[i, begin:end] = n + 1
-            starts[n] = i * width + begin
-            begin = end
-    starts[len(examples) :] = starts[0]
-    batch = fields(encoded, token, examples, size, pad_id)
-    return {**batch, "segment_ids": segments, "starts": starts}
+def packed_batches(
+    encoded: Encoded, parts: Sequence[Examples], size: int, pad_id: int, share: Share = ALL
+) -> tuple[Batch, ...]:
+    """As few rows as the examples fit in; arguments as of `padded_batches`."""
+    width = fitting(WIDTHS, encoded.lengths[np.concatenate(parts)])
+    packed = [pack(encoded.lengths[examples], width) for examples in parts]
+    count = share.up(rung(max(map(len, packed))))
+
+    def batch(examples: Examples, rows: list[list[int]]) -> Batch:
+        lengths = encoded.lengths[examples]
+        token = np.full((count, width), -1)
+        segments, starts = np.zeros(token.shape, np.int32), np.zeros(size, np.int32)
+        for i, row in enumerate(rows):
+            begin = 0
+            for n in row:
+                first, length = int(encoded.offsets[examples[n]]), int(lengths[n])
+                here = slice(begin, begin + length)
+                token[i, here], segments[i, here] = first + np.arange(length), n + 1
+                starts[n] = i * width + begin
+                begin = here.stop
+        starts[len(examples) :] = starts[0]
+        made = fields(encoded, share.of(token), examples, size, pad_id)
+        return {**made, "segment_ids": share.of(segments), "starts": starts}
+
+    return tuple(batch(examples, rows) for examples, rows in zip(parts, packed, strict=True))
 
 
-ASSEMBLE: dict[Layout, Callable[[Encoded, Examples, int, int], Batch]] = {
-    "packed": packed_batch,
-    "padded": padded_batch,
-}
+Assemble = Callable[[Encoded, Sequence[Examples], int, int, Share], tuple[Batch, ...]]
+
+ASSEMBLE: dict[Layout, Assemble] = {"packed": packed_batches, "padded": padded_batches}
 
 
 def fields(
@@ -102,8 +144,9 @@ def fields(
 
 
 def fill(examples: Examples, size: int) -> Examples:
-    """The examples, and the first again until there are `size`."""
-    return np.concatenate([examples, np.full(size - len(examples), examples[0])])
+    """The examples, and the first again (of none, example 0) until there are `size`."""
+    first = examples[0] if len(examples) else 0
+    return np.concatenate([examples, np.full(size - len(examples), first)]).astype(np.int64)
 
 
 def fitting(widths: Sequence[int], lengths: np.ndarray) -> int:

@@ -22,13 +22,22 @@ class Term:
     values: Float[Array, "..."]
     weights: Float[Array, "..."]
 
-    def mean(self) -> Float[Array, ""]:
-        """sum(w v) / sum(w) in float32; 0 where every weight is 0."""
+    def mean(self, total: Array | None = None) -> Float[Array, ""]:
+        """sum(w v) / sum(w) in float32; 0 where every weight is 0.
+
+        Args:
+            total: sum(w), where it is not of these values alone: over the parts of a batch, the
+                results then add up to the mean of the whole.
+        """
         weights = self.weights.astype(jnp.float32)
         # A weight of 0 must win over a value that is infinite or not a number.
         weighted = jnp.where(weights > 0, self.values.astype(jnp.float32), 0.0) * weights
-        total = weights.sum()
+        total = self.total() if total is None else total
         return weighted.sum() / jnp.where(total > 0, total, 1.0)
+
+    def total(self) -> Float[Array, ""]:
+        """sum(w) in float32."""
+        return self.weights.astype(jnp.float32).sum()
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from effjax.distill.objective import Needs, Objective
+from effjax.distill.objective import Needs, Objective, Term
 from effjax.models.base import EncoderConfig, Outputs
 from effjax.types import Array, Aux, Batch, Float
 
@@ -89,16 +89,38 @@ class Weighted:
         Args:
             aux: what `init` returned; `{}` where no objective has parameters.
         """
+        return self.reduce(self.measure(aux, student, teachers, batch, step=step, key=key))
+
+    def measure(
+        self,
+        aux: Aux,
+        student: Outputs,
+        teachers: Mapping[str, Outputs],
+        batch: Batch,
+        *,
+        step: int | Array = 0,
+        key: jax.Array | None = None,
+    ) -> dict[str, Term]:
+        """Each term's values before they are reduced; arguments as of a call."""
         teachers = jax.lax.stop_gradient(dict(teachers))
-        means, total = {}, jnp.zeros(())
+        found = {}
         for term in self.terms:
             keyed = None if key is None else key_of(key, term.name)
-            found = term.objective(
-                aux.get(term.name, {}), student, teachers, batch, step=step, key=keyed
-            )
-            means[term.name] = found.mean()
-            total += term.weight * means[term.name]
-        return Loss(total, means)
+            own = aux.get(term.name, {})
+            found[term.name] = term.objective(own, student, teachers, batch, step=step, key=keyed)
+        return found
+
+    def reduce(self, found: Mapping[str, Term], totals: Mapping[str, Array] | None = None) -> Loss:
+        """The total and each term's mean.
+
+        Args:
+            found: from `measure`.
+            totals: each term's sum of weights over a whole batch, of which `found` is a part.
+        """
+        of = {name: None if totals is None else totals[name] for name in found}
+        means = {name: term.mean(of[name]) for name, term in found.items()}
+        weights = {term.name: term.weight for term in self.terms}
+        return Loss(sum((weights[name] * x for name, x in means.items()), jnp.zeros(())), means)
 
     def init(
         self, key: jax.Array, student: EncoderConfig, teachers: Mapping[str, EncoderConfig]

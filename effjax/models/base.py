@@ -22,6 +22,9 @@ Head = Literal[
 ]
 
 
+Remat = Literal["none", "layers", "products"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class LayerSpec:
     """The sizes of one layer; variation between layers is a tuple of these.
@@ -106,11 +109,14 @@ class Runtime:
             divides by the softmax sum after the value product: K divisions per query, not M.
         chunk_tokens: inference takes this many tokens at a time, so that activations stay in cache;
             None for all.
+        remat: what training computes again on the way back, to need less memory: nothing, whole
+            "layers", or all but the "products" of a layer (arXiv 1604.06174).
     """
 
     dtype: Literal["float32", "bfloat16"] = "float32"
     attention: Literal["textbook", "late-division"] = "late-division"
     chunk_tokens: int | None = None
+    remat: Remat = "none"
 
     @classmethod
     def plain(cls) -> "Runtime":

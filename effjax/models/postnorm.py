@@ -9,6 +9,7 @@ Face names and its heads."""
 
 from collections.abc import Mapping
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
@@ -23,7 +24,7 @@ from effjax.layers.embedding import (
 from effjax.layers.feedforward import FeedForward
 from effjax.layers.heads import Pooler
 from effjax.layers.norm import LayerNorm
-from effjax.models.base import EncoderConfig, LayerSpec, LayerTrace, Outputs, Runtime
+from effjax.models.base import EncoderConfig, LayerSpec, LayerTrace, Outputs, Remat, Runtime
 from effjax.table import Axis, Row, Use, embedding, linear, norm
 from effjax.types import Array, Batch, Bool, Float, Gates, Int
 
@@ -71,6 +72,15 @@ class Block(nn.Module):
         return x_BLD, LayerTrace(hidden=x_BLD, **trace)
 
 
+def rematerialised(block: type[Block], remat: Remat) -> type[Block]:
+    """The block, forgetting on the way forward what it computes again on the way back."""
+    if remat == "none":
+        return block
+    policies = jax.checkpoint_policies
+    kept = {"layers": policies.nothing_saveable, "products": policies.dots_saveable}
+    return nn.remat(block, policy=kept[remat], static_argnums=(4,))
+
+
 class PostNormEncoder(nn.Module):
     """Embedding, blocks, pooler and head of one model."""
 
@@ -91,8 +101,9 @@ class PostNormEncoder(nn.Module):
             dtype,
             init,
         )
+        block = rematerialised(Block, self.runtime.remat)
         self.blocks = [
-            Block(config, spec, self.runtime, name=f"layer_{i}")
+            block(config, spec, self.runtime, name=f"layer_{i}")
             for i, spec in enumerate(config.layers)
         ]
         if config.pooler:

@@ -14,11 +14,12 @@ from effjax.distill import CachedOutputs, TaskLoss, Weighted, init_student
 from effjax.files import atomic_file, write_json
 from effjax.models.base import Runtime
 from effjax.models.model import Model, init_params
-from effjax.recipe.prepare import Data, Progress
+from effjax.recipe.prepare import Data
 from effjax.recipe.provenance import commit
 from effjax.recipe.spec import Search, Student
 from effjax.train import Training, evaluate, fit
 from effjax.train.checkpoint import forget_checkpoints
+from effjax.train.loop import FitOptions, Progress
 
 ARMS = ("distilled", "control", "random")
 
@@ -59,6 +60,7 @@ class Bench:
         cached: its outputs over the transfer examples.
         objective: of the distilled arm.
         training: of every arm; the learning rate is replaced by the chosen one.
+        how: mesh and what else every training is called with.
         out: the experiment's folder.
     """
 
@@ -67,6 +69,7 @@ class Bench:
     cached: CachedOutputs
     objective: Weighted
     training: Training
+    how: FitOptions
     out: Path
 
 
@@ -102,6 +105,7 @@ def train_arm(
         teacher_configs={"teacher": bench.teacher.config},
         steps=steps,
         progress=progress,
+        **bench.how,
     )
     return result.model, result.steps, result.seconds
 

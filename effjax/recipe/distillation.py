@@ -4,7 +4,7 @@ import functools
 import operator
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from effjax import measure
@@ -14,10 +14,12 @@ from effjax.recipe.arms import ARMS, Bench, Run, choose_rate, run_arm
 from effjax.recipe.figure import draw
 from effjax.recipe.prepare import prepare_data, train_teacher
 from effjax.recipe.progress import Bars
-from effjax.recipe.provenance import claim, provenance
+from effjax.recipe.provenance import RECIPE, provenance
 from effjax.recipe.report import Size, results, show, write
 from effjax.recipe.spec import Search, Student, Teacher
-from effjax.train import Training, evaluate
+from effjax.train import Mesh, Training, evaluate
+from effjax.train.claim import claim
+from effjax.train.loop import FitOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,7 @@ class Distillation:
         search: how every arm's learning rate is chosen.
         seeds: each arm is trained once with each.
         data_seed: of what is set aside.
+        mesh: how the devices share the work.
         latency: (batch, length) shapes at which teacher and students are timed side by side.
     """
 
@@ -55,23 +58,28 @@ class Distillation:
     search: Search
     seeds: tuple[int, ...] = (0,)
     data_seed: int = 0
+    mesh: Mesh = field(default_factory=Mesh)
     latency: tuple[tuple[int, int], ...] = ((1, 128), (32, 128))
 
-    def run(self, out: Path) -> None:
+    def run(self, out: Path, *, accept_changes: bool = False) -> None:
         """Runs the experiment into `out`, going on where an interrupted run of the same recipe
         stopped.
 
         Writes results.json, table.md and figure.png, and the teacher and each student's first
         distilled seed as Hugging Face folders.
 
+        Args:
+            accept_changes: goes on with what another recipe left in `out`; the results then list
+                both.
+
         Raises:
             ValueError: `out` holds another recipe, or the recipe does not fit the data or the
                 model.
         """
         begun = time.perf_counter()
-        claim(out, self)
+        claim(out / RECIPE, self, accept_changes=accept_changes)
         with Bars() as bars:
-            bench, teacher_scores, teacher_right = self.prepare(out, bars)
+            bench, teacher_scores, teacher_right = self.prepare(out, bars, accept_changes)
             runs = self.train_arms(bench, bars)
             sizes = self.measure(bench, bars)
         report = results(
@@ -86,7 +94,9 @@ class Distillation:
         draw(report, out / "figure.png")
         show(report, out)
 
-    def prepare(self, out: Path, bars: Bars) -> tuple[Bench, Mapping, Mapping]:
+    def prepare(
+        self, out: Path, bars: Bars, accept_changes: bool = False
+    ) -> tuple[Bench, Mapping, Mapping]:
         """Data, trained teacher, its outputs over the training examples, and its scores."""
         searched = len(self.search.learning_rates) > 1
         data = prepare_data(
@@ -98,7 +108,8 @@ class Distillation:
             transfer=self.transfer,
             seed=self.data_seed,
         )
-        teacher = train_teacher(self.teacher, data, out, bars.training("teacher"))
+        how: FitOptions = {"mesh": self.mesh, "accept_changes": accept_changes}
+        teacher = train_teacher(self.teacher, data, out, bars.training("teacher"), how)
         scores, right = {}, {}
         for name, prepared in data.evaluation.items():
             scores[name], right[name] = evaluate(teacher, data.task, prepared)
@@ -109,7 +120,8 @@ class Distillation:
         cached = cache_outputs(
             teacher, data.transfer, wanted, progress=bars.counting("teacher's outputs")
         )
-        return Bench(data, teacher, cached, self.objective, self.training, out), scores, right
+        bench = Bench(data, teacher, cached, self.objective, self.training, how, out)
+        return bench, scores, right
 
     def train_arms(self, bench: Bench, bars: Bars) -> list[Run]:
         """Every arm of every student with every seed; the first distilled seed is saved."""

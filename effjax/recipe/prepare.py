@@ -1,6 +1,5 @@
 """Data and teacher of an experiment."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,7 @@ from effjax.recipe.provenance import commit
 from effjax.recipe.spec import Teacher
 from effjax.train import fit
 from effjax.train.checkpoint import forget_checkpoints
-
-Progress = Callable[[int, int, float], None]
+from effjax.train.loop import FitOptions, Progress
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +112,9 @@ def untrained_teacher(teacher: Teacher, data: Data) -> Model:
     )
 
 
-def train_teacher(teacher: Teacher, data: Data, out: Path, progress: Progress) -> Model:
+def train_teacher(
+    teacher: Teacher, data: Data, out: Path, progress: Progress, how: FitOptions
+) -> Model:
     """The trained teacher: from `out/teacher` if it is there, else trained and saved there."""
     folder, runtime = out / "teacher", Runtime.auto(teacher.training.dtype)
     if (folder / "config.json").exists():
@@ -127,6 +127,7 @@ def train_teacher(teacher: Teacher, data: Data, out: Path, progress: Progress) -
         seed=teacher.seed,
         folder=out / "runs" / "teacher",
         progress=progress,
+        **how,
     )
     spent = {"steps": result.steps, "seconds": result.seconds, "commit": commit()}
     write_json(out / "runs" / "teacher" / "result.json", spent)

@@ -1,6 +1,6 @@
 """Progress bars with the time left."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 
 from rich.console import Console
@@ -12,6 +12,9 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from effjax.train.curves import progress_note
+from effjax.train.logs import SPEED
 
 
 class Bars:
@@ -51,17 +54,16 @@ class Bars:
         if self.whole is not None:
             self.progress.advance(self.whole)
 
-    def training(self, label: str) -> Callable[[int, int, float], None]:
-        """A bar for one training: steps, and the mean loss."""
+    def training(self, label: str) -> Callable[[int, int, Mapping[str, float]], None]:
+        """A bar for one training: steps, the mean loss, and tokens per second."""
         bar = self.progress.add_task(label, total=None, note="")
 
-        def update(step: int, steps: int, loss: float) -> None:
-            self.progress.update(bar, completed=step, total=steps, note=f"loss {loss:.4f}")
+        def update(step: int, steps: int, metrics: Mapping[str, float]) -> None:
+            note = progress_note({"loss": metrics["loss"]}, metrics[f"{SPEED}tokens_per_second"])
+            self.progress.update(bar, completed=step, total=steps, note=note)
             if step == steps:
                 self.progress.update(bar, visible=False)
-                self.progress.console.print(
-                    f"{label}: {steps} steps, loss {loss:.4f}", highlight=False
-                )
+                self.progress.console.print(f"{label}: {steps} steps, {note}", highlight=False)
 
         return update
 

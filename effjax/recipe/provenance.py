@@ -1,44 +1,16 @@
 """Where a result comes from: recipe, machine, versions, commit, wall time."""
 
-import dataclasses
 import json
 import subprocess
 from pathlib import Path
 from typing import Any
 
 from effjax import __version__
-from effjax.files import atomic_file
 from effjax.measure import machine
+from effjax.train.claim import earlier, resolved
 
-
-def resolved(value: Any) -> Any:
-    """A recipe as JSON: every dataclass a dict that names its type."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {
-            field.name: resolved(getattr(value, field.name)) for field in dataclasses.fields(value)
-        }
-        return {"type": type(value).__name__, **fields}
-    if isinstance(value, tuple | list):
-        return [resolved(item) for item in value]
-    return value
-
-
-def claim(out: Path, recipe: Any) -> None:
-    """Makes `out` the folder of this recipe.
-
-    Raises:
-        ValueError: it holds the results of another one.
-    """
-    path, wanted = out / "recipe.json", json.dumps(resolved(recipe), indent=1) + "\n"
-    if not path.exists():
-        out.mkdir(parents=True, exist_ok=True)
-        with atomic_file(path) as partial:
-            partial.write_text(wanted)
-    elif path.read_text() != wanted:
-        raise ValueError(
-            f"{out} holds another recipe (see {path}); "
-            "choose another folder with --out, or remove it"
-        )
+RECIPE = "recipe.json"
+"""Where an experiment's folder says whose it is."""
 
 
 def commit() -> str:
@@ -74,4 +46,5 @@ def provenance(recipe: Any, out: Path, seconds: float) -> dict[str, Any]:
         "machine": machine(),
         "wall_seconds": round(seconds, 1),
         "recipe": resolved(recipe),
+        "earlier_recipes": [json.loads(path.read_text()) for path in earlier(out / RECIPE)],
     }

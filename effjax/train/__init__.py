@@ -1,8 +1,9 @@
-"""Training: a jitted step, a loop that can be interrupted, evaluation."""
+"""Training: a jitted step, a loop that can be interrupted, a mesh of devices, evaluation."""
 
 from effjax.train.evaluate import evaluate, predict
 from effjax.train.loop import fit
-from effjax.train.optimizer import Training
+from effjax.train.mesh import Mesh
 from effjax.train.step import TrainState, make_train_step
+from effjax.train.training import Training
 
-__all__ = ["TrainState", "Training", "evaluate", "fit", "make_train_step", "predict"]
+__all__ = ["Mesh", "TrainState", "Training", "evaluate", "fit", "make_train_step", "predict"]

@@ -2,13 +2,17 @@
 
 from collections.abc import Callable
 
+import jax
 import numpy as np
 
 from effjax.data.batches import eval_batches, steps_per_epoch
 from effjax.data.encode import Encoded
 from effjax.data.kinds import KINDS, Prepared, Score
+from effjax.data.layouts import ALL, Batch, Share
 from effjax.data.tasks import Task
-from effjax.models.model import Model
+from effjax.models.base import Outputs
+from effjax.models.model import Model, forward, inputs
+from effjax.train.mesh import gathered, mesh_of, place_parts, share_of
 
 PER_TOKEN = {kind.head: kind.per_token for kind in KINDS.values()}
 """The heads that answer a task, and whether their logits are per token."""
@@ -31,11 +35,13 @@ def predict(
         raise ValueError(
             f"predictions need the head {', '.join(PER_TOKEN)}; this model has {head!r}"
         )
+    mesh = mesh_of(model.params)
+    share = ALL if mesh is None else Share(multiple=share_of(mesh).multiple)
     rows = len(encoded.input_ids) if PER_TOKEN[head] else len(encoded)
     logits = np.zeros((rows, len(model.config.labels)), np.float32)
-    batches = eval_batches(encoded, batch_size, pad_id=model.config.pad_token_id)
-    for i, batch in enumerate(batches):
-        found = np.asarray(model(batch).logits, np.float32)
+    pad_id = model.config.pad_token_id
+    for i, batch in enumerate(eval_batches(encoded, batch_size, pad_id=pad_id, share=share)):
+        found = np.asarray(gathered(outputs(model, batch, mesh).logits), np.float32)
         if PER_TOKEN[head]:
             real = batch["token"] >= 0
             logits[batch["token"][real]] = found[real]
@@ -43,6 +49,14 @@ def predict(
             logits[batch["example"]] = found
         progress(i + 1, steps_per_epoch(encoded, batch_size))
     return logits
+
+
+def outputs(model: Model, batch: Batch, mesh: jax.sharding.Mesh | None) -> Outputs:
+    """The model's outputs, computed where its parameters lie."""
+    if mesh is None:
+        return model(batch)
+    ((placed, _),) = place_parts([(inputs(model.config, batch), {})], mesh)
+    return forward(model, placed)
 
 
 def evaluate(model: Model, task: Task, prepared: Prepared, *, batch_size: int = 32) -> Score:

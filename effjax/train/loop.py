@@ -1,29 +1,51 @@
 """The training loop: batches in, a trained model out, checkpoints and metrics on the way."""
 
-import json
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TypedDict
 
-import jax
 import numpy as np
 
-from effjax.data.batches import steps_per_epoch, train_batches
+from effjax.data.batches import TrainBatches
 from effjax.data.encode import Encoded
+from effjax.data.layouts import Batch
 from effjax.distill import Weighted
 from effjax.models.base import Outputs
 from effjax.models.model import Model
-from effjax.train.checkpoint import Checkpoints
-from effjax.train.optimizer import Training
-from effjax.train.step import Configs, init_state, make_train_step
+from effjax.train.checkpoint import Best, Checkpoints, Saved
+from effjax.train.claim import claim
+from effjax.train.logs import Logs, open_logs
+from effjax.train.mesh import Mesh, gathered, place_parts, place_state, share_of
+from effjax.train.run_folder import Interrupted, Interruption, hold, save_batch
+from effjax.train.step import (
+    Configs,
+    StepMetrics,
+    TrainState,
+    copy,
+    init_state,
+    make_train_step,
+    optimizer_of,
+)
+from effjax.train.training import Training
+from effjax.train.window import Metrics, Window
 
 LOG_EVERY = 50
 """Steps between two looks at the loss; in between, the device is never waited for."""
 
+AnyStep = Callable[[TrainState, tuple[Batch, ...]], tuple[TrainState, StepMetrics]]
 TeacherOutputs = Callable[[Mapping[str, np.ndarray]], Mapping[str, Outputs]]
-Progress = Callable[[int, int, float], None]
+Progress = Callable[[int, int, Metrics], None]
+Evaluation = Callable[[Model], Mapping[str, float]]
+
+
+class FitOptions(TypedDict, total=False):
+    """What all trainings of an experiment are called with."""
+
+    mesh: Mesh
+    accept_changes: bool
+    wandb_project: str | None
 
 
 @dataclass(frozen=True)
@@ -51,89 +73,153 @@ def fit(
     *,
     seed: int,
     folder: Path,
+    mesh: Mesh = Mesh(),  # noqa: B008 - a frozen value
     teachers: TeacherOutputs = lambda batch: {},
     teacher_configs: Configs | None = None,
     steps: int | None = None,
-    progress: Progress = lambda step, steps, loss: None,
+    evaluation: Evaluation | None = None,
+    wandb_project: str | None = None,
+    accept_changes: bool = False,
+    progress: Progress = lambda step, steps, metrics: None,
 ) -> Fit:
     """Trains a model, from its newest checkpoint in `folder` if there is one.
+
+    A run that was killed and goes on ends with the same bits as one that was not.
 
     Args:
         encoded: the training examples.
         objective: what is minimised.
         seed: of batch order, dropout and learned projections.
-        folder: for `checkpoints/` (one per epoch, the newest kept) and `metrics.jsonl`.
+        folder: for `checkpoints/`, `metrics.jsonl` and `tensorboard/`.
+        mesh: how the devices share the work; what comes out does not depend on it.
         teachers: gives the teachers' outputs for a batch.
         teacher_configs: each teacher's config, which learned projections are sized for.
-        steps: how many; None for `training.epochs` epochs. The learning rate falls to 0 at the last
-            one.
-        progress: called with (step, steps, mean loss) every few steps.
+        steps: how many; None for `training.epochs` epochs. The learning rate's curve ends there.
+        evaluation: metrics of the model so far, headline first; asked for after every epoch.
+        wandb_project: logs go to this project on Weights & Biases too.
+        accept_changes: goes on from a checkpoint of other settings.
+        progress: called with (step, steps, metrics of the last steps) every few steps.
 
     Raises:
-        ValueError: the loss is not a number; the message names the step, and the last checkpoint
-            stays.
+        ValueError: the loss is not a number; the message names the step, its batch is saved and the
+            last checkpoint stays. Or another run is using the folder, or has used it with other
+            settings.
+        Interrupted: the system asked the process to end; a checkpoint was saved before.
     """
     begun = time.perf_counter()
-    per_epoch = steps_per_epoch(encoded, training.batch_size)
-    steps = steps or training.epochs * per_epoch
-    state = init_state(
-        model, objective, training, steps=steps, seed=seed, teachers=teacher_configs or {}
+    devices = mesh.build()
+    batches = TrainBatches(
+        encoded=encoded,
+        batch_size=training.batch_size,
+        seed=seed,
+        pad_id=model.config.pad_token_id,
+        layout=training.layout,
+        micro_batches=training.micro_batches,
+        share=share_of(devices),
     )
-    step = make_train_step(model, objective, training)
-    folder.mkdir(parents=True, exist_ok=True)
-    with (
-        Checkpoints(folder / "checkpoints") as checkpoints,
-        (folder / "metrics.jsonl").open("a") as log,
-    ):
-        state = checkpoints.restore(state)
-        done, window, loss = int(state.step), [], float("nan")
-        for batch in batches_from(encoded, training, seed, done, steps, model.config.pad_token_id):
-            state, metrics = step(state, batch, teachers(batch))
-            window.append(metrics)
+    steps = steps or training.epochs * batches.per_epoch
+    configs = teacher_configs or {}
+    state = init_state(model, objective, training, steps=steps, seed=seed, teachers=configs)
+    state = place_state(state, model.table, optimizer_of(model, training), devices)
+    best = Best(copy(state.params) if training.patience else {})
+    runtime = replace(model.runtime, remat=training.remat)
+    compiled = make_train_step(model.replace(runtime=runtime), objective, training)
+
+    def step(state: TrainState, parts: tuple[Batch, ...]) -> tuple[TrainState, StepMetrics]:
+        return compiled(state, place_parts(((part, teachers(part)) for part in parts), devices))
+
+    settings = {"model": model.config, "objective": objective, "training": training}
+    settings |= {"seed": seed, "steps": steps}
+    with hold(folder), Checkpoints(folder / "checkpoints") as checkpoints:
+        claim(folder / "training.json", settings, accept_changes=accept_changes)
+        saved = checkpoints.restore(Saved(state, best))
+        with open_logs(folder, start=saved.step, wandb_project=wandb_project) as logs:
+            loop = Loop(
+                model=model,
+                training=training,
+                batches=batches,
+                step=step,
+                steps=steps,
+                folder=folder,
+                saved=saved,
+                checkpoints=checkpoints,
+                logs=logs,
+                evaluation=evaluation,
+                progress=progress,
+            )
+            with Interruption() as interruption:
+                loop.run(interruption)
+    trained = model.replace(params=gathered(loop.saved.params))
+    return Fit(trained, loop.saved.step, time.perf_counter() - begun, loop.loss)
+
+
+@dataclass
+class Loop:
+    """A training as it goes."""
+
+    model: Model
+    training: Training
+    batches: TrainBatches
+    step: AnyStep
+    steps: int
+    folder: Path
+    saved: Saved
+    checkpoints: Checkpoints
+    logs: Logs
+    evaluation: Evaluation | None
+    progress: Progress
+    window: Window = field(default_factory=Window)
+    loss: float = float("nan")
+
+    def run(self, interruption: Interruption) -> None:
+        """To the end, or to where it is interrupted or has waited long enough."""
+        done, epoch = self.saved.step, self.batches.per_epoch
+        for parts in self.batches.between(done, self.steps):
+            if self.saved.best.waited == self.training.patience:
+                break
+            state, metrics = self.step(self.saved.state, parts)
+            self.saved = replace(self.saved, state=state)
+            self.window.add(metrics, parts)
             done += 1
-            if done % LOG_EVERY == 0 or done % per_epoch == 0 or done == steps:
-                loss = record(log, window, done, folder)
-                progress(done, steps, loss)
-                window = []
-            if done % per_epoch == 0 and done < steps:
-                checkpoints.save(done, state)
-        if done == steps and checkpoints.manager.latest_step() != steps:
-            checkpoints.save(done, state)
-    return Fit(model.replace(params=state.params), done, time.perf_counter() - begun, loss)
+            asked = interruption.asked
+            due = done % self.training.save_every == 0 or done == self.steps or asked
+            if done % LOG_EVERY == 0 or done % epoch == 0 or due:
+                self.look(done)
+            if done % epoch == 0:
+                self.judge(done)
+            if due or self.saved.best.waited == self.training.patience:
+                self.checkpoints.save(self.saved)
+            if asked:
+                raise Interrupted(done)
 
+    def look(self, done: int) -> None:
+        """Records what was measured since the last look.
 
-def batches_from(
-    encoded: Encoded, training: Training, seed: int, done: int, steps: int, pad_id: int
-) -> Iterator[dict[str, np.ndarray]]:
-    """The batches of steps `done` to `steps`, a function of (seed, step) alone."""
-    size, layout = training.batch_size, training.layout
-    per_epoch = steps_per_epoch(encoded, size)
-    while done < steps:
-        epoch, start = divmod(done, per_epoch)
-        for batch in train_batches(
-            encoded, size, seed=seed, epoch=epoch, pad_id=pad_id, start=start, layout=layout
-        ):
-            if done == steps:
-                return
-            yield batch
-            done += 1
+        Raises:
+            ValueError: a loss or a gradient is not finite, or every step was left out.
+        """
+        measured, self.window = self.window.read(), Window()
+        if measured.bad is not None:
+            step = done - len(measured.skipped) + measured.bad + 1
+            name = self.folder / f"batch-of-step-{step}.npz"
+            save_batch(name, self.batches[step - 1])
+            loss = measured.series["loss"][measured.bad]
+            raise ValueError(
+                f"the loss is {loss} at step {step}; its batch is saved as {name}, the last good "
+                f"checkpoint is kept; a lower learning rate, float32 or skip_spikes may help"
+            )
+        metrics = measured.means()
+        self.loss = metrics["loss"]
+        self.logs.write(done, metrics)
+        self.progress(done, self.steps, metrics)
 
-
-def record(log: TextIO, window: list[dict[str, jax.Array]], done: int, folder: Path) -> float:
-    """Writes one line of means over the window and returns the mean loss.
-
-    Raises:
-        ValueError: a loss in the window is not finite.
-    """
-    values = {name: np.array([float(metrics[name]) for metrics in window]) for name in window[0]}
-    bad = np.flatnonzero(~np.isfinite(values["loss"]))
-    if len(bad):
-        at = done - len(window) + int(bad[0]) + 1
-        raise ValueError(
-            f"the loss is {values['loss'][bad[0]]} at step {at}; the last good checkpoint is kept "
-            f"in {folder / 'checkpoints'}; a lower learning rate or float32 may help"
-        )
-    means: dict[str, Any] = {name: float(series.mean()) for name, series in values.items()}
-    log.write(json.dumps({"step": done, **means}) + "\n")
-    log.flush()
-    return means["loss"]
+    def judge(self, done: int) -> None:
+        """Evaluates the model so far, and keeps it if it is the best."""
+        if self.evaluation is None:
+            return
+        params = self.saved.state.params
+        metrics = self.evaluation(self.model.replace(params=params))
+        self.logs.write(done, metrics)
+        if self.training.patience is not None:
+            best = self.saved.best.after(next(iter(metrics.values())), done, params)
+            self.saved = replace(self.saved, best=best)

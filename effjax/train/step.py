@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -13,13 +13,22 @@ from effjax.distill import Weighted
 from effjax.models.architecture import Architecture
 from effjax.models.base import EncoderConfig, Outputs, Runtime
 from effjax.models.model import INPUTS, Model, apply
-from effjax.train.optimizer import Schedule, Training, make_optimizer
-from effjax.types import Array, Batch, Params
+from effjax.train.optimizer import make_optimizer
+from effjax.train.schedule import Schedule
+from effjax.train.training import Training
+from effjax.types import Array, Batch, Params, PyTree
 
 Configs = Mapping[str, EncoderConfig]
-Metrics = dict[str, jax.Array]
+StepMetrics = dict[str, Array]
 Teachers = Mapping[str, Outputs]
-Step = Callable[["TrainState", Batch, Teachers], tuple["TrainState", Metrics]]
+Part = tuple[Batch, Teachers]
+Step = Callable[["TrainState", tuple[Part, ...]], tuple["TrainState", StepMetrics]]
+
+COMPILED = ("optimizer", "layer_decay", "weight_decay", "b2", "clip_norm", "ema", "skip_spikes")
+"""What a compiled step holds of a `Training`; the rest is in the state or in the data."""
+
+SETTLED = 100
+"""Steps after which a gradient's norm is compared with the usual one."""
 
 
 @jax.tree_util.register_dataclass
@@ -29,21 +38,26 @@ class TrainState:
 
     Attributes:
         trainables: {"params": the student's, "aux": what the objective learns}.
+        average: moving average of the params; empty without one.
         opt_state: the optimizer's.
         step: steps done, int32.
+        usual_norm: moving average of the gradient's norm, over the steps that were not left out.
         key: the run's random key; each step folds its number in.
         schedule: the learning rate.
     """
 
     trainables: dict[str, Any]
+    average: Params
     opt_state: Any
     step: Array
+    usual_norm: Array
     key: jax.Array
     schedule: Schedule
 
     @property
     def params(self) -> Params:
-        return self.trainables["params"]
+        """The trained parameters: their average, where there is one."""
+        return self.average or self.trainables["params"]
 
 
 def init_state(
@@ -64,45 +78,55 @@ def init_state(
     """
     key = jax.random.key(seed)
     aux = objective.init(jax.random.fold_in(key, 1), model.config, teachers)
-    trainables = {"params": model.params, "aux": aux}
-    trainables = jax.tree.map(lambda x: jnp.array(x, copy=True), trainables)
-    opt_state = optimizer_of(model, training).init(trainables)
-    schedule = Schedule.of(training, steps)
-    return TrainState(trainables, opt_state, jnp.zeros((), jnp.int32), key, schedule)
+    trainables = copy({"params": model.params, "aux": aux})
+    optimizer = optimizer_of(model, training)
+    return TrainState(
+        trainables=trainables,
+        average=copy(model.params) if training.ema else {},
+        opt_state=optimizer.init(trainables),
+        step=jnp.zeros((), jnp.int32),
+        usual_norm=jnp.zeros(()),
+        key=key,
+        schedule=Schedule.of(training, steps),
+    )
 
 
 def optimizer_of(model: Model, training: Training) -> optax.GradientTransformation:
     """The optimizer of a model's training."""
-    return make_optimizer(model.table, **fixed(training))
+    return make_optimizer(model.table, training, layers=model.config.num_layers)
 
 
-def fixed(training: Training) -> dict[str, float]:
-    """The numbers of a training that its compiled step holds as constants."""
-    return {name: getattr(training, name) for name in ("clip_norm", "b2", "weight_decay")}
+def copy(tree: PyTree) -> PyTree:
+    return jax.tree.map(lambda x: jnp.array(x, copy=True), tree)
 
 
-def step_keys(key: jax.Array, step: Array) -> dict[str, jax.Array]:
-    """One key per purpose and step, by name, so that a new purpose does not change the others."""
-    at_step = jax.random.fold_in(key, step)
-    return {name: jax.random.fold_in(at_step, i) for i, name in enumerate(("dropout", "objective"))}
+def step_keys(key: jax.Array, step: Array, part: Array | None) -> dict[str, jax.Array]:
+    """One key per purpose, step and part of the batch; a new purpose does not change the others."""
+    here = jax.random.fold_in(key, step)
+    here = here if part is None else jax.random.fold_in(here, part)
+    return {name: jax.random.fold_in(here, i) for i, name in enumerate(("dropout", "objective"))}
 
 
 def make_train_step(model: Model, objective: Weighted, training: Training) -> Step:
-    """The jitted function (state, batch, teachers' outputs) -> (state, metrics).
+    """The jitted function (state, parts) -> (state, metrics); the state is donated.
 
     It is made once for models of one shape: parameters, seed, number of steps and learning rate
-    are in the state, so trainings that differ in nothing else share its compiled programs.
+    are in the state, so trainings that differ in nothing else share its compiled programs. The new
+    state lies where the old one lay, on one device or over a mesh.
 
     Args:
         model: gives architecture, config and runtime.
         objective: what is minimised.
-        training: gives clipping, weight decay and Adam's b2.
+        training: gives all that is not in the state (`COMPILED`).
 
     Returns:
-        A step whose metrics are `loss`, every term of the objective by name, and `grad_norm`.
+        A step that takes the micro-batches of a batch, each with its teachers' outputs:
+        `((batch, teachers),)` for a whole one. Its metrics are `loss`, every term of the objective
+        by name, `grad_norm`, `learning_rate`, and `skipped`, 1 for a step that was left out.
     """
+    constants = {name: getattr(training, name) for name in COMPILED}
     shape = (model.architecture, model.config, model.runtime)
-    return _make_train_step(*shape, objective, **fixed(training))
+    return _make_train_step(*shape, objective, Training(**constants))
 
 
 @functools.lru_cache(maxsize=32)
@@ -111,29 +135,116 @@ def _make_train_step(
     config: EncoderConfig,
     runtime: Runtime,
     objective: Weighted,
-    **constants: float,
+    training: Training,
 ) -> Step:
-    module = architecture.build(config, runtime)
-    optimizer = make_optimizer(architecture.table(config), **constants)
+    step = train_step(architecture, config, runtime, objective, training)
 
-    def loss(trainables: dict[str, Any], state: TrainState, batch: Batch, teachers: Teachers):
-        keys = step_keys(state.key, state.step)
+    def flat(state: TrainState, parts: tuple[Part, ...]) -> tuple[list[Array], StepMetrics]:
+        new, metrics = step(state, parts)
+        return jax.tree.leaves(new), metrics
+
+    @functools.cache
+    def compiled(shardings: tuple[jax.sharding.Sharding, ...]) -> Any:
+        return jax.jit(flat, donate_argnums=0, out_shardings=(list(shardings), None))
+
+    def call(state: TrainState, parts: tuple[Part, ...]) -> tuple[TrainState, StepMetrics]:
+        leaves, structure = jax.tree.flatten(state)
+        new, metrics = compiled(tuple(x.sharding for x in leaves))(state, parts)
+        return structure.unflatten(new), metrics
+
+    return call
+
+
+def train_step(
+    architecture: Architecture,
+    config: EncoderConfig,
+    runtime: Runtime,
+    objective: Weighted,
+    training: Training,
+) -> Step:
+    """The step as a pure function, not compiled; see `make_train_step`."""
+    module = architecture.build(config, runtime)
+    optimizer = make_optimizer(architecture.table(config), training, layers=config.num_layers)
+
+    def measure(trainables: dict[str, Any], state: TrainState, part: Part, number: Array | None):
+        (batch, teachers), keys = part, step_keys(state.key, state.step, number)
         inputs = {name: batch[name] for name in INPUTS if name in batch}
         rngs = {"dropout": keys["dropout"]}
         outputs = apply(module, trainables["params"], inputs, deterministic=False, rngs=rngs)
-        result = objective(
-            trainables["aux"], outputs, teachers, batch, step=state.step, key=keys["objective"]
-        )
-        return result.total, result.terms
+        aux, key = trainables["aux"], keys["objective"]
+        return objective.measure(aux, outputs, teachers, batch, step=state.step, key=key)
 
-    def step(state: TrainState, batch: Batch, teachers: Teachers) -> tuple[TrainState, Metrics]:
-        gradient = jax.value_and_grad(loss, has_aux=True)
-        (total, terms), grads = gradient(state.trainables, state, batch, teachers)
+    def loss(trainables, state: TrainState, part: Part, number: Array | None, totals):
+        result = objective.reduce(measure(trainables, state, part, number), totals)
+        return result.total, {"loss": result.total, **result.terms}
+
+    def step(state: TrainState, parts: tuple[Part, ...]) -> tuple[TrainState, StepMetrics]:
+        backward = functools.partial(jax.grad(loss, has_aux=True), state.trainables, state)
+        if len(parts) == 1:
+            grads, metrics = backward(parts[0], None, None)
+        else:
+            weigh = functools.partial(measure, state.trainables, state)
+            grads, metrics = over_parts(parts, weigh, backward)
+        norm, rate = optax.tree.norm(grads), state.schedule.rate(state.step)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.trainables)
-        rate = state.schedule.rate(state.step)
         trainables = jax.tree.map(lambda x, u: x - rate * u, state.trainables, updates)
-        metrics = {"loss": total, **terms, "grad_norm": optax.tree.norm(grads)}
-        new = TrainState(trainables, opt_state, state.step + 1, state.key, state.schedule)
-        return new, metrics
+        new = replace(
+            state,
+            trainables=trainables,
+            average=moved(state.average, trainables["params"], training.ema),
+            opt_state=opt_state,
+            usual_norm=jnp.where(state.step == 0, norm, 0.99 * state.usual_norm + 0.01 * norm),
+        )
+        metrics |= {"grad_norm": norm, "learning_rate": rate}
+        if training.skip_spikes is not None:
+            fine = is_usual(norm, state, training.skip_spikes)
+            new = jax.tree.map(functools.partial(jnp.where, fine), new, state)
+            metrics |= {"skipped": 1.0 - fine}
+        return replace(new, step=state.step + 1), metrics
 
-    return jax.jit(step, donate_argnums=0)
+    return step
+
+
+def over_parts(
+    parts: tuple[Part, ...], measure: Callable, backward: Callable
+) -> tuple[PyTree, StepMetrics]:
+    """Gradient and metrics of a whole batch, with one part of it in memory at a time.
+
+    A mean over the batch is not the mean of the parts' means, since parts differ in their sums of
+    weights. So a first pass asks for these alone, from which XLA drops the forward pass, and a
+    second one adds up the gradients of what each part has in the whole.
+
+    Args:
+        measure: (part, its number) -> the terms of the objective.
+        backward: (part, its number, every term's sum of weights) -> (gradient, metrics).
+    """
+    structure = jax.tree.structure(parts[0])
+    leaves = [jnp.stack(x) for x in zip(*map(jax.tree.leaves, parts), strict=True)]
+    numbered: tuple[Any, Any] = jnp.arange(len(parts)), leaves
+
+    def weigh(inputs: tuple[Array, list[Array]]) -> dict[str, Array]:
+        terms = measure(structure.unflatten(inputs[1]), inputs[0])
+        return {name: term.total() for name, term in terms.items()}
+
+    totals = {name: x.sum() for name, x in jax.lax.map(weigh, numbered).items()}
+
+    def add(so_far: PyTree, inputs: tuple[Array, list[Array]]) -> tuple[PyTree, None]:
+        found = backward(structure.unflatten(inputs[1]), inputs[0], totals)
+        return jax.tree.map(jnp.add, so_far, found), None
+
+    shapes = jax.eval_shape(backward, parts[0], jnp.zeros((), jnp.int32), totals)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    return jax.lax.scan(add, zeros, numbered)[0]
+
+
+def moved(average: Params, params: Params, decay: float) -> Params:
+    """decay * average + (1 - decay) * params; empty where there is no average."""
+    if not average:
+        return {}
+    return jax.tree.map(lambda a, x: decay * a + (1 - decay) * x, average, params)
+
+
+def is_usual(norm: Array, state: TrainState, times: float) -> Array:
+    """Whether a gradient's norm is finite and, once norms have settled, not far above the usual."""
+    spike = (state.step >= SETTLED) & (norm > times * state.usual_norm)
+    return jnp.isfinite(norm) & ~spike

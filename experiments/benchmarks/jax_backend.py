@@ -13,8 +13,8 @@ from effjax.measure.machine import machine
 from effjax.models.base import Runtime
 from effjax.models.hf_config import config_to_hf
 from effjax.models.model import Model, create
-from effjax.train.optimizer import Training
 from effjax.train.step import init_state, make_train_step
+from effjax.train.training import Training
 
 Call = Callable[[], Any]
 
@@ -49,7 +49,7 @@ def training(model: Model, batch: dict[str, np.ndarray]) -> Call:
 
     def call() -> None:
         nonlocal state  # a step gives its input's memory to its output
-        state, metrics = step(state, batch, {})
+        state, metrics = step(state, ((batch, {}),))
         jax.block_until_ready((state, metrics))
 
     return call

@@ -7,7 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from effjax.data import Encoded, packed_batch, padded_batch
+from effjax.data import Encoded
+from effjax.data.layouts import packed_batches, padded_batches
 from effjax.distill import SoftTargets, TaskLoss, Weighted
 from effjax.models import Model
 from effjax.models.base import Head, Outputs
@@ -45,7 +46,7 @@ def test_packed_outputs_are_those_of_each_example_alone(
 ) -> None:
     both = pair(name, head)
     source = encoded(both.batch)
-    batch = packed_batch(source, np.arange(len(source)), len(source), 1)
+    (batch,) = packed_batches(source, [np.arange(len(source))], len(source), 1)
     assert len(batch["input_ids"]) < len(source)
     if head == "multiple-choice":
         batch["starts"] = batch["starts"].reshape(-1, 2)
@@ -93,8 +94,8 @@ def test_packed_and_padded_have_the_same_loss_and_gradient(pair: Build, head: He
         return objective({}, run(model, batch, params), teachers, batch).total
 
     found = []
-    for make in (packed_batch, padded_batch):
-        batch = make(source, np.array([0, 1, 2]), 4, 1)
+    for make in (packed_batches, padded_batches):
+        (batch,) = make(source, [np.array([0, 1, 2])], 4, 1)
         batch["example_mask"] = np.array([1, 1, 0, 0], np.float32)
         found.append(jax.value_and_grad(loss)(model.params, batch))
     (packed, packed_gradient), (padded, padded_gradient) = found

@@ -7,10 +7,10 @@ from effjax.data import (
     BUCKETS,
     Encoded,
     Layout,
+    TrainBatches,
     eval_batches,
     padding_share,
     steps_per_epoch,
-    train_batches,
 )
 
 PAD = 99
@@ -33,9 +33,10 @@ def encoded() -> Encoded:
 def _train(
     encoded: Encoded, seed: int = 0, epoch: int = 0, start: int = 0, layout: Layout = "padded"
 ):
-    return list(
-        train_batches(encoded, 16, seed=seed, epoch=epoch, pad_id=PAD, start=start, layout=layout)
-    )
+    batches = TrainBatches(encoded=encoded, batch_size=16, seed=seed, pad_id=PAD, layout=layout)
+    first = epoch * batches.per_epoch
+    made = batches.between(first + start, first + batches.per_epoch)
+    return [batch for (batch,) in made]
 
 
 def _order(batches) -> list[int]:
@@ -132,6 +133,6 @@ def test_what_cannot_be_batched_is_named():
     with pytest.raises(ValueError, match="example 1 has 600 tokens; the widest row is 512"):
         next(eval_batches(long, 2, pad_id=PAD))
     with pytest.raises(ValueError, match="batch_size is 0"):
-        next(train_batches(long, 0, seed=0, epoch=0, pad_id=PAD))
+        TrainBatches(encoded=long, batch_size=0, seed=0, pad_id=PAD)
     with pytest.raises(ValueError, match="no examples"):
         next(eval_batches(_encoded(np.array([], np.int64)), 2, pad_id=PAD))

@@ -1,11 +1,13 @@
 """Packed rows: every token once, examples whole, few rows; and what both layouts have in common."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from effjax.data import WIDTHS, Encoded, packed_batch, padded_batch, padding_share, train_batches
+from effjax.data import WIDTHS, Encoded, TrainBatches, padding_share
 from effjax.data.encode import IGNORED
-from effjax.data.layouts import ASSEMBLE, Layout, pack, rung
+from effjax.data.layouts import ALL, ASSEMBLE, Batch, Layout, Share, pack, rung
 
 PAD = 99
 
@@ -18,6 +20,16 @@ def _encoded(lengths: list[int], labels: np.ndarray | None = None) -> Encoded:
     return Encoded(ids, ids % 2, offsets, labels, idx)
 
 
+def batch_of(layout: Layout, encoded: Encoded, examples: np.ndarray, size: int, pad: int) -> Batch:
+    (batch,) = ASSEMBLE[layout](encoded, [examples], size, pad, ALL)
+    return batch
+
+
+def epoch_of(encoded: Encoded) -> list[Batch]:
+    batches = TrainBatches(encoded=encoded, batch_size=32, seed=0, pad_id=PAD)
+    return [batches[step][0] for step in range(batches.per_epoch)]
+
+
 @pytest.fixture(scope="module")
 def encoded() -> Encoded:
     lengths = np.random.default_rng(0).integers(3, 40, 500)
@@ -26,7 +38,7 @@ def encoded() -> Encoded:
 
 def test_examples_lie_whole_one_after_the_other(encoded: Encoded):
     examples = np.arange(100, 132)
-    batch = packed_batch(encoded, examples, 32, PAD)
+    batch = batch_of("packed", encoded, examples, 32, PAD)
     segments = batch["segment_ids"].ravel()
     for n, example in enumerate(examples):
         first, end = encoded.offsets[example], encoded.offsets[example + 1]
@@ -39,7 +51,7 @@ def test_examples_lie_whole_one_after_the_other(encoded: Encoded):
 
 @pytest.mark.parametrize("layout", ["packed", "padded"])
 def test_a_token_is_named_by_its_place_in_the_encoded(encoded: Encoded, layout: Layout):
-    batch = ASSEMBLE[layout](encoded, np.arange(7, 20), 16, PAD)
+    batch = batch_of(layout, encoded, np.arange(7, 20), 16, PAD)
     token, real = batch["token"], batch["attention_mask"].astype(bool)
     assert np.array_equal(real, token >= 0)
     assert np.array_equal(batch["input_ids"], np.where(real, token, PAD))
@@ -52,7 +64,7 @@ def test_a_token_is_named_by_its_place_in_the_encoded(encoded: Encoded, layout: 
 def test_what_fills_up_a_packed_batch_has_no_tokens_and_the_first_example_s_result(
     encoded: Encoded,
 ):
-    batch = packed_batch(encoded, np.arange(7, 20), 16, PAD)
+    batch = batch_of("packed", encoded, np.arange(7, 20), 16, PAD)
     assert batch["segment_ids"].max() == 13
     assert batch["starts"][13:].tolist() == [batch["starts"][0]] * 3
 
@@ -71,31 +83,61 @@ def test_row_counts_come_from_a_short_ladder():
 
 
 def test_packing_leaves_little_padding_and_few_shapes(encoded: Encoded):
-    batches = list(train_batches(encoded, 32, seed=0, epoch=0, pad_id=PAD))
+    batches = epoch_of(encoded)
     assert padding_share(batches) < 0.12
     assert {batch["token"].shape[1] for batch in batches} == {WIDTHS[0]}
     assert len({batch["token"].shape for batch in batches}) <= 5
 
 
 def test_an_epoch_of_packed_batches_holds_every_token_once(encoded: Encoded):
-    batches = train_batches(encoded, 32, seed=0, epoch=0, pad_id=PAD)
+    batches = epoch_of(encoded)
     tokens = np.concatenate([batch["token"].ravel() for batch in batches])
     assert np.array_equal(np.sort(tokens[tokens >= 0]), encoded.input_ids)
 
 
-@pytest.mark.parametrize("make", [packed_batch, padded_batch])
-def test_labels_of_tokens_lie_where_the_tokens_do(make):
+@pytest.mark.parametrize("layout", ["packed", "padded"])
+def test_labels_of_tokens_lie_where_the_tokens_do(layout: Layout):
     encoded = _encoded([3, 5, 2], np.arange(10, 20, dtype=np.int32))
-    batch = make(encoded, np.array([2, 0]), 2, PAD)
+    batch = batch_of(layout, encoded, np.array([2, 0]), 2, PAD)
     real = batch["token"] >= 0
     assert np.array_equal(batch["labels"][real], batch["token"][real] + 10)
     assert np.all(batch["labels"][~real] == IGNORED)
 
 
-@pytest.mark.parametrize("make", [packed_batch, padded_batch])
-def test_labels_of_answers_are_their_positions(make):
+@pytest.mark.parametrize("layout", ["packed", "padded"])
+def test_labels_of_answers_are_their_positions(layout: Layout):
     encoded = _encoded([3, 5, 2], np.array([[0, 1], [2, 4], [1, 1]], np.int32))
-    batch = make(encoded, np.array([1, 2]), 3, PAD)
+    batch = batch_of(layout, encoded, np.array([1, 2]), 3, PAD)
     assert batch["start_positions"].tolist() == [2, 1, 2]
     assert batch["end_positions"].tolist() == [4, 1, 4]
     assert "labels" not in batch
+
+
+@pytest.mark.parametrize("layout", ["packed", "padded"])
+def test_parts_have_one_shape_and_the_examples_of_the_whole(encoded: Encoded, layout: Layout):
+    """The last batch of an epoch has fewer examples than it has parts."""
+    fields: Any = {"encoded": encoded, "batch_size": 16, "seed": 0, "pad_id": PAD}
+    made = [TrainBatches(**fields, layout=layout, micro_batches=parts) for parts in (1, 8)]
+    for step in range(made[0].per_epoch):
+        (whole,), parts = (batches[step] for batches in made)
+        assert len({part["token"].shape for part in parts}) == 1
+        tokens = [np.sort(b["token"][b["token"] >= 0]) for b in (whole, *parts)]
+        counts = np.concatenate([part["example_mask"] for part in parts])
+        examples = np.concatenate([part["example"] for part in parts])
+        assert counts.sum() == whole["example_mask"].sum()
+        assert set(examples[counts > 0]) == set(whole["example"])
+        if layout == "packed":
+            assert np.array_equal(np.sort(np.concatenate(tokens[1:])), tokens[0])
+
+
+@pytest.mark.parametrize("layout", ["packed", "padded"])
+def test_the_shares_of_all_processes_are_the_batch(encoded: Encoded, layout: Layout):
+    examples = [np.arange(20, 39)]
+    (whole,) = ASSEMBLE[layout](encoded, examples, 19, PAD, Share(multiple=4))
+    shares = [ASSEMBLE[layout](encoded, examples, 19, PAD, Share(i, 2, 4))[0] for i in range(2)]
+    assert len(whole["token"]) % 4 == 0
+    for name, array in whole.items():
+        if array.ndim == 2:
+            assert np.array_equal(np.concatenate([share[name] for share in shares]), array)
+        else:
+            assert all(np.array_equal(share[name], array) for share in shares)

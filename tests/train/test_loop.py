@@ -1,5 +1,6 @@
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from effjax.data.batches import TrainBatches
 from effjax.data.encode import Encoded
 from effjax.data.examples import Examples
 from effjax.data.kinds import Prepared
@@ -16,11 +18,12 @@ from effjax.data.tasks import get_task
 from effjax.distill import CachedOutputs, HiddenMSE, SoftTargets, TaskLoss, Weighted, cache_outputs
 from effjax.models import Model, Outputs, Runtime, create
 from effjax.train import Training, evaluate, fit, loop, predict
+from effjax.train.logs import read_history
 from effjax.train.step import step_keys
 from effjax.tree import flatten
 
 TASK = Weighted(task=(1.0, TaskLoss()))
-QUICK = Training(epochs=10, batch_size=16, learning_rate=1e-2)
+QUICK = Training(epochs=10, batch_size=16, learning_rate=1e-2, save_every=5)
 
 
 def same(a: Model, b: Model) -> bool:
@@ -50,24 +53,6 @@ def test_training_learns_and_leaves_the_given_model_alone(
     assert rows[-1]["loss"] < rows[0]["loss"] / 2
 
 
-def test_an_interrupted_run_goes_on_to_the_same_bits(
-    model: Model, encoded: Encoded, tmp_path: Path
-) -> None:
-    whole = fit(model, encoded, TASK, QUICK, seed=1, folder=tmp_path / "whole")
-
-    def stop(step: int, steps: int, loss: float) -> None:
-        if step == 20:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        fit(model, encoded, TASK, QUICK, seed=1, folder=tmp_path / "cut", progress=stop)
-    resumed = fit(model, encoded, TASK, QUICK, seed=1, folder=tmp_path / "cut")
-    assert same(resumed.model, whole.model)
-    again = fit(model, encoded, TASK, QUICK, seed=1, folder=tmp_path / "cut")
-    assert same(again.model, whole.model)
-    assert again.steps == 50
-
-
 def test_another_seed_gives_another_model(model: Model, encoded: Encoded, tmp_path: Path) -> None:
     models = [
         fit(model, encoded, TASK, QUICK, seed=seed, folder=tmp_path / str(seed), steps=3).model
@@ -90,7 +75,7 @@ def test_a_loss_that_is_not_a_number_names_its_step_and_keeps_the_checkpoint(
 
     objective = Weighted(soft=(1.0, SoftTargets(temperature=2.0)))
     configs = {"teacher": model.config}
-    with pytest.raises(ValueError, match=r"the loss is nan at step 7; the last good checkpoint"):
+    with pytest.raises(ValueError, match="the loss is nan at step 7; its batch is saved as"):
         fit(
             model,
             encoded,
@@ -102,6 +87,60 @@ def test_a_loss_that_is_not_a_number_names_its_step_and_keeps_the_checkpoint(
             teacher_configs=configs,
         )
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["5"]
+    with np.load(tmp_path / "batch-of-step-7.npz") as batch:
+        (wanted,) = TrainBatches(encoded=encoded, batch_size=16, seed=0, pad_id=0)[6]
+        assert np.array_equal(batch["0/input_ids"], wanted["input_ids"])
+
+
+def test_a_step_left_out_is_counted_and_a_window_of_them_stops_the_run(
+    model: Model, encoded: Encoded, tmp_path: Path
+) -> None:
+    """The teacher's logits are no numbers in steps 2 to 4, or from step 6 on."""
+    objective = Weighted(soft=(1.0, SoftTargets(temperature=2.0)))
+    calls = []
+
+    def teachers(batch: Mapping[str, np.ndarray]) -> dict[str, Outputs]:
+        calls.append(1)
+        value = np.nan if len(calls) in (2, 3, 4) or len(calls) > 5 else 0.0
+        return {"teacher": Outputs(logits=jnp.full((16, 2), value, jnp.float32))}
+
+    training = replace(QUICK, skip_spikes=100.0)
+    with pytest.raises(ValueError, match="the loss is nan at step 10"):
+        fit(
+            model,
+            encoded,
+            objective,
+            training,
+            seed=0,
+            folder=tmp_path,
+            teachers=teachers,
+            teacher_configs={"teacher": model.config},
+        )
+    (record,) = read_history(tmp_path)
+    assert (record["step"], record["skipped"]) == (5, 3)
+    assert np.isfinite(record["loss"])
+
+
+def test_training_stops_early_and_keeps_the_best_model(
+    model: Model, encoded: Encoded, tmp_path: Path
+) -> None:
+    """The scores rise until epoch 2 and then stay below; a run that goes on stays at its end."""
+    scores, seen = iter([0.5, 0.8, 0.7, 0.8, 0.9]), []
+
+    def evaluation(found: Model) -> dict[str, float]:
+        seen.append(jax.tree.map(np.array, found.params))
+        return {"validation/accuracy": next(scores)}
+
+    training = replace(QUICK, patience=2)
+    options: Any = {"seed": 0, "folder": tmp_path, "evaluation": evaluation}
+    fitted = fit(model, encoded, TASK, training, **options)
+    assert (len(seen), fitted.steps) == (4, 4 * 5)
+    assert same(fitted.model, model.replace(params=seen[1]))
+    again = fit(model, encoded, TASK, training, **options)
+    assert (len(seen), again.steps) == (4, 4 * 5)
+    assert same(again.model, fitted.model)
+    found = [r["validation/accuracy"] for r in read_history(tmp_path) if "loss" not in r]
+    assert found == [0.5, 0.8, 0.7, 0.8]
 
 
 def test_a_student_learns_from_cached_outputs_as_from_the_teacher(
@@ -135,7 +174,7 @@ def test_cached_outputs_are_the_teachers(model: Model, encoded: Encoded) -> None
         model.config, {"teacher": model.config}
     )["teacher"]
     cached: CachedOutputs = cache_outputs(model, encoded, needs, batch_size=16)
-    batch = next(loop.batches_from(encoded, Training(batch_size=16), 0, 0, 1, 0))
+    (batch,) = TrainBatches(encoded=encoded, batch_size=16, seed=0, pad_id=0)[0]
     kept, live = cached(batch), model.trace(batch)
     real = batch["attention_mask"].astype(bool)
     np.testing.assert_allclose(np.asarray(kept.logits), np.asarray(live.logits), atol=1e-6)
@@ -169,9 +208,11 @@ def test_bfloat16_trains_too(model: Model, encoded: Encoded, tmp_path: Path) -> 
 
 def test_every_purpose_has_its_own_key() -> None:
     key = jax.random.key(0)
-    drawn = [step_keys(key, np.asarray(step)) for step in (0, 1)]
+    drawn = [
+        step_keys(key, jnp.int32(step), part) for step in (0, 1) for part in (None, jnp.int32(1))
+    ]
     bits = {tuple(jax.random.key_data(k).tolist()) for keys in drawn for k in keys.values()}
-    assert len(bits) == 4
+    assert len(bits) == 8
 
 
 def test_a_task_wants_its_own_head(model: Model, encoded: Encoded) -> None:

@@ -1,0 +1,274 @@
+"""What a training run writes down while it goes: JSON lines always, TensorBoard and W&B beside.
+
+`metrics.jsonl` is the history of a run, one flat object per record:
+
+    {"step": 150, "loss": 0.231, "grad_norm": 1.9, "speed/tokens_per_second": 41200.0}
+    {"step": 150, "validation/accuracy": 0.912, "validation/loss": 0.26}
+
+* A training window is named plainly, an evaluation `set/metric`. Names are the same in every sink.
+* What depends on the clock is named `speed/...`. All else is the same in two runs of one recipe on
+  one machine, so `without_speed` makes histories comparable. A flat prefix rather than a nested
+  object, since TensorBoard and W&B group by prefixes, and every record is a row of a table.
+* JSON has no numbers that are not finite. They are the strings "nan", "inf" and "-inf", which keep
+  apart what null would mix, and which `float` reads in most languages.
+
+A run that was killed goes on from a checkpoint, and what was written after that checkpoint is cut
+off when the history is opened again. For this, all records of a step are written before the
+checkpoint of that step.
+"""
+
+import json
+import logging
+import math
+import secrets
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, runtime_checkable
+
+from effjax.files import atomic_file, write_json
+
+log = logging.getLogger("effjax")
+
+FILE = "metrics.jsonl"
+SPEED = "speed/"
+"""What names of metrics begin with that depend on the clock."""
+
+Record = dict[str, int | float]
+"""`step`, a whole number, and metrics by name, each a float."""
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """Where metrics go."""
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Adds one record; steps never fall from one call to the next."""
+        ...
+
+    def close(self) -> None:
+        """Ends the writing; nothing is lost after it."""
+        ...
+
+
+class History:
+    """`metrics.jsonl` in the folder of a run.
+
+    Each record is handed to the system at once, so a killed process loses none.
+    """
+
+    def __init__(self, folder: Path, *, start: int) -> None:
+        """Args: start, steps that the run has done; records of later steps are cut off.
+
+        Raises:
+            ValueError: the file holds a line that is no record.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        _cut(folder / FILE, start)
+        self.file = (folder / FILE).open("a", encoding="ascii")
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        self.file.write(_to_line(step, values))
+        self.file.flush()
+
+    def close(self) -> None:
+        self.file.close()
+
+
+def read_history(folder: Path) -> list[Record]:
+    """The records of a run in the order of writing, also while it is still going.
+
+    Raises:
+        ValueError: the file holds a line that is no record.
+    """
+    return [record for _, record in _whole_lines(folder / FILE)]
+
+
+def without_speed(history: Sequence[Record]) -> list[Record]:
+    """The records without what depends on the clock."""
+    return [{k: v for k, v in record.items() if not k.startswith(SPEED)} for record in history]
+
+
+def _to_line(step: int, values: Mapping[str, float]) -> str:
+    if "step" in values:
+        raise ValueError("metrics: 'step' is the number of the step; give the metric another name")
+    numbers = {name: float(value) for name, value in values.items()}
+    safe = {name: x if math.isfinite(x) else str(x) for name, x in numbers.items()}
+    return json.dumps({"step": step, **safe}, allow_nan=False) + "\n"
+
+
+def _whole_lines(path: Path) -> list[tuple[bytes, Record]]:
+    # What follows the last newline was torn by a kill, or is being written.
+    lines = path.read_bytes().split(b"\n")[:-1]
+    return [(line, _to_record(line, path, row)) for row, line in enumerate(lines, 1)]
+
+
+def _to_record(line: bytes, path: Path, row: int) -> Record:
+    try:
+        found = json.loads(line)
+        step = found.pop("step")
+        if type(step) is not int:
+            raise TypeError
+        return {"step": step, **{name: float(value) for name, value in found.items()}}
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise ValueError(
+            f"{path}, line {row}: expected an object with a whole 'step' and numbers, "
+            f"not {line[:60].decode('utf-8', 'replace')!r}"
+        ) from None
+
+
+def _cut(path: Path, start: int) -> None:
+    """Leaves the records up to step `start`; a torn last line goes too."""
+    if not path.exists():
+        return
+    lines = _whole_lines(path)
+    kept = [line for line, record in lines if record["step"] <= start]
+    whole = b"".join(line + b"\n" for line in kept)
+    if whole == path.read_bytes():
+        return
+    log.info("%s: cut %d records after step %d", path, len(lines) - len(kept), start)
+    with atomic_file(path) as partial:
+        partial.write_bytes(whole)
+
+
+class TensorBoard:
+    """Event files in `tensorboard/`, for `tensorboard --logdir`."""
+
+    def __init__(self, folder: Path, *, start: int) -> None:
+        with _torch_hidden():
+            from tensorboardX import SummaryWriter
+
+        # A reader drops the points from purge_step on that an earlier file holds. Files are named
+        # by second, and one opened within the same second would be overwritten: hence the suffix.
+        # They are flushed every second: the default, two minutes, is lost when a run is killed.
+        self.writer = SummaryWriter(
+            str(folder / "tensorboard"),
+            purge_step=start + 1,
+            flush_secs=1,
+            filename_suffix=f".{start:09d}",
+        )
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self.writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+@contextmanager
+def _torch_hidden() -> Iterator[None]:
+    # tensorboardX imports torch where it is installed, to name a type: seconds of every start and
+    # hundreds of megabytes, in a library that trains without torch.
+    hide = "torch" not in sys.modules
+    if hide:
+        sys.modules["torch"] = None  # pyright: ignore[reportArgumentType]
+    try:
+        yield
+    finally:
+        if hide:
+            del sys.modules["torch"]
+
+
+class WeightsAndBiases:
+    """A run on Weights & Biases, continued after an interruption.
+
+    W&B cannot take points back: those that a killed run sent after its last checkpoint stay, and
+    the resumed run, which comes to the same numbers, does not send them again.
+    """
+
+    def __init__(self, folder: Path, *, project: str, start: int) -> None:
+        """Args: start, steps that the run has done; at 0 it is a new run on W&B.
+
+        Raises:
+            ValueError: wandb is not installed.
+        """
+        try:
+            import wandb  # pyright: ignore[reportMissingImports]
+        except ModuleNotFoundError as error:
+            raise ValueError(
+                f"logs for the Weights & Biases project {project!r} need wandb: "
+                f"pip install 'effjax[track]' ({error})"
+            ) from None
+        folder.mkdir(parents=True, exist_ok=True)
+        self.run = wandb.init(
+            project=project,
+            id=_run_id(folder / "wandb.json", start),
+            resume="allow",
+            name=folder.absolute().name,
+            dir=str(folder.absolute()),
+        )
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        # W&B would ignore a step that it has, with a warning each time, across the progress bar.
+        if step >= self.run.step:
+            self.run.log(dict(values), step=step)
+
+    def close(self) -> None:
+        self.run.finish()
+
+
+def _run_id(path: Path, start: int) -> str:
+    """The id that W&B knows this run by; a new one for a run that begins."""
+    if start and path.exists():
+        return json.loads(path.read_text(encoding="utf-8"))["id"]
+    found = secrets.token_hex(4)
+    write_json(path, {"id": found})
+    return found
+
+
+@dataclass(frozen=True)
+class Logs:
+    """Writes every record to all its sinks; a context manager. `Logs(())` writes nothing."""
+
+    sinks: tuple[Sink, ...]
+
+    def __enter__(self) -> "Logs":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        for sink in self.sinks:
+            sink.write(step, values)
+
+    def close(self) -> None:
+        """Closes every sink, also where closing another fails."""
+        with ExitStack() as stack:
+            for sink in self.sinks:
+                stack.callback(sink.close)
+
+
+def open_logs(folder: Path, *, start: int, wandb_project: str | None = None) -> Logs:
+    """The logs of a run: JSON lines, TensorBoard where tensorboardX is installed, W&B if asked for.
+
+    Args:
+        folder: the run's; for `metrics.jsonl`, `tensorboard/`, and `wandb/` with `wandb.json`.
+        start: steps that the run has done: 0, or those of the checkpoint that it goes on from.
+        wandb_project: the project on Weights & Biases; None for no logs there.
+
+    Raises:
+        ValueError: `metrics.jsonl` holds a line that is no record, or wandb is not installed.
+    """
+    sinks: list[Sink] = []
+    try:
+        sinks.append(History(folder, start=start))
+        try:
+            sinks.append(TensorBoard(folder, start=start))
+        except ModuleNotFoundError as error:
+            log.debug("no TensorBoard logs: %s", error)
+        if wandb_project is not None:
+            sinks.append(WeightsAndBiases(folder, project=wandb_project, start=start))
+    except BaseException:
+        Logs(tuple(sinks)).close()
+        raise
+    return Logs(tuple(sinks))

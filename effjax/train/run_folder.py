@@ -1,0 +1,75 @@
+"""The folder of a run: one process at a time, and an orderly end when the system asks for one."""
+
+import fcntl
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+import numpy as np
+
+from effjax.data.layouts import Batch
+from effjax.files import atomic_file
+
+
+class Interrupted(SystemExit):
+    """The system asked for an end; what was done is saved. The exit code is that of SIGTERM."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(128 + signal.SIGTERM)
+        self.step = step
+
+
+class Interruption:
+    """Notices SIGTERM, which schedulers send before they take a machine away; a context manager."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __enter__(self) -> "Interruption":
+        self.before: Any = signal.getsignal(signal.SIGTERM)
+        try:
+            signal.signal(signal.SIGTERM, self.notice)
+        except ValueError:  # not in the main thread, where there are no signals to notice
+            self.before = None
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.before is not None:
+            signal.signal(signal.SIGTERM, self.before)
+
+    def notice(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        self.asked = True
+
+
+@contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Keeps other runs out of a folder; the system lets go of it when the process ends.
+
+    Raises:
+        ValueError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"{folder}: another run is writing here; wait for its end or choose another folder"
+            ) from None
+        yield
+
+
+def save_batch(path: Path, parts: tuple[Batch, ...]) -> None:
+    """The arrays of a batch as .npz, each name with the number of its part in front."""
+    arrays = {f"{i}/{name}": x for i, part in enumerate(parts) for name, x in part.items()}
+    with atomic_file(path) as partial:
+        np.savez_compressed(partial, allow_pickle=False, **arrays)

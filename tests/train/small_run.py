@@ -1,0 +1,90 @@
+"""A small training as a process of its own, to be killed, interrupted, or run over several devices.
+
+    python small_run.py FOLDER DEVICES '{"mesh": {"data": 4, "fsdp": 2}, "training": {"ema": 0.9}}'
+
+Prints a line per step and, at the end, writes the parameters to FOLDER/params.npz.
+"""
+
+import json
+import os
+import resource
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":
+    folder, devices, options = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    os.environ["JAX_NUM_CPU_DEVICES"] = devices
+    # Programs of several CPU devices wait for each other for ever if they start in another order.
+    os.environ["JAX_CPU_ENABLE_ASYNC_DISPATCH"] = "false"
+
+import jax
+import numpy as np
+
+from effjax.data.encode import Encoded
+from effjax.distill import TaskLoss, Weighted
+from effjax.models import Model, create
+from effjax.train import Mesh, Training, fit, loop
+from effjax.tree import flatten
+
+SIZES: Any = {
+    "vocab_size": 32,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "max_position_embeddings": 16,
+}
+
+
+def small_model() -> Model:
+    """A tiny classifier, with dropout."""
+    return create(
+        "bert", size="tiny", head="sequence-classification", key=jax.random.key(3), **SIZES
+    )
+
+
+def small_data(rows: int = 70) -> Encoded:
+    """Rows of 3 to 8 tokens; the label says whether token 7 or token 8 is in them."""
+    random = np.random.default_rng(0)
+    lengths = random.integers(3, 9, rows)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    labels = random.integers(0, 2, rows).astype(np.int32)
+    ids = random.integers(10, 31, offsets[-1]).astype(np.int32)
+    ids[offsets[:-1]], ids[offsets[:-1] + 1] = 1, 7 + labels
+    return Encoded(ids, np.zeros_like(ids), offsets, labels, np.arange(rows, dtype=np.int32))
+
+
+def main() -> None:
+    if "process" in options:
+        jax.distributed.initialize(options["address"], 2, options["process"])
+    loop.LOG_EVERY = 1
+    limit_at, limit = options.get("file_limit", (None, 0))
+
+    def progress(step: int, steps: int, metrics: Mapping[str, float]) -> None:
+        print(step, metrics["loss"], flush=True)
+        if step == limit_at:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        if step == options.get("stop_at"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    settings = {"epochs": 8, "batch_size": 16, "learning_rate": 1e-2, "save_every": 2}
+    fitted = fit(
+        small_model(),
+        small_data(),
+        Weighted(task=(1.0, TaskLoss())),
+        Training(**settings | options.get("training", {})),
+        seed=0,
+        folder=folder,
+        mesh=Mesh(**options.get("mesh", {})),
+        progress=progress,
+    )
+    if jax.process_index() == 0:
+        np.savez(folder / "params.npz", **flatten(jax.tree.map(np.asarray, fitted.model.params)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,175 @@
+"""A run that is killed, interrupted or damaged goes on to the same bits."""
+
+import gc
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from effjax.data.encode import Encoded
+from effjax.distill import TaskLoss, Weighted
+from effjax.models import Model
+from effjax.train import Training, fit
+from effjax.train.logs import read_history, without_speed
+from effjax.train.loop import Progress
+from effjax.train.run_folder import Interrupted, hold
+from effjax.tree import flatten
+
+SCRIPT = Path(__file__).with_name("small_run.py")
+TASK = Weighted(task=(1.0, TaskLoss()))
+TRAINING = Training(epochs=3, batch_size=16, learning_rate=1e-2, save_every=4)
+
+
+def same(a: Model, b: Model) -> bool:
+    x, y = flatten(a.params), flatten(b.params)
+    return all(np.array_equal(x[path], y[path]) for path in x)
+
+
+def at_step(number: int, act: Callable[[], None]) -> Progress:
+    """A progress callback that acts at the first look at or after a step."""
+
+    def progress(step: int, steps: int, metrics: Mapping[str, float]) -> None:
+        if step >= number:
+            act()
+
+    return progress
+
+
+@pytest.fixture(scope="module")
+def whole(model: Model, encoded: Encoded, tmp_path_factory: pytest.TempPathFactory):
+    """A run of 15 steps that nothing disturbs, and its folder."""
+    folder = tmp_path_factory.mktemp("whole")
+    return fit(model, encoded, TASK, TRAINING, seed=1, folder=folder), folder
+
+
+def test_sigterm_saves_and_the_run_goes_on(
+    model: Model, encoded: Encoded, tmp_path: Path, whole
+) -> None:
+    """The signal comes after the look at step 5; what is saved is step 6, no multiple of 4."""
+    before = signal.getsignal(signal.SIGTERM)
+    progress = at_step(5, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(Interrupted) as ended:
+        fit(model, encoded, TASK, TRAINING, seed=1, folder=tmp_path, progress=progress)
+    assert (ended.value.code, ended.value.step) == (143, 6)
+    assert (tmp_path / "checkpoints" / "6").is_dir()
+    assert signal.getsignal(signal.SIGTERM) is before
+    resumed = fit(model, encoded, TASK, TRAINING, seed=1, folder=tmp_path)
+    assert same(resumed.model, whole[0].model)
+
+
+def test_the_history_of_a_cut_run_is_that_of_a_whole_one(
+    model: Model, encoded: Encoded, tmp_path: Path, whole
+) -> None:
+    """Cut at step 10, after the checkpoint of step 8, whose later records are written anew."""
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, encoded, TASK, TRAINING, seed=1, folder=tmp_path, progress=at_step(10, stop))
+    assert [r["step"] for r in read_history(tmp_path)] == [4, 5, 8, 10]
+    resumed = fit(model, encoded, TASK, TRAINING, seed=1, folder=tmp_path)
+    assert same(resumed.model, whole[0].model)
+    history = without_speed(read_history(tmp_path))
+    assert history == without_speed(read_history(whole[1]))
+    assert [record["step"] for record in history] == [4, 5, 8, 10, 12, 15]
+
+
+# Where one array cannot be read, orbax drops the reads of the others while they are under way.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "missing"])
+def test_a_damaged_checkpoint_is_left_out_and_the_one_before_is_used(
+    model: Model,
+    encoded: Encoded,
+    tmp_path: Path,
+    whole,
+    damage: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    fit(model, encoded, TASK, TRAINING, seed=1, folder=tmp_path)
+    folder = tmp_path / "checkpoints"
+    assert sorted(path.name for path in folder.iterdir()) == ["12", "15"]
+    largest = max((folder / "15" / "arrays" / "d").iterdir(), key=os.path.getsize)
+    content = bytearray(largest.read_bytes())
+    if damage == "flipped":
+        content[len(content) // 2] ^= 1
+        largest.write_bytes(content)
+    elif damage == "truncated":
+        largest.write_bytes(content[: len(content) // 2])
+    else:
+        largest.unlink()
+    resumed = fit(model, encoded, TASK, TRAINING, seed=1, folder=tmp_path)
+    gc.collect()
+    assert f"{folder / '15'}: damaged checkpoint left out" in caplog.text
+    assert same(resumed.model, whole[0].model)
+
+
+def test_a_folder_in_use_is_refused(model: Model, encoded: Encoded, tmp_path: Path) -> None:
+    with (
+        hold(tmp_path),
+        pytest.raises(ValueError, match="another run is writing here"),
+    ):
+        fit(model, encoded, TASK, TRAINING, seed=1, folder=tmp_path)
+    with hold(tmp_path):
+        pass
+
+
+def same_arrays(one: Path, other: Path) -> bool:
+    """Whether two runs ended with the same bits."""
+    found, wanted = (np.load(folder / "params.npz") for folder in (one, other))
+    return all(np.array_equal(found[path], wanted[path]) for path in wanted)
+
+
+def run(
+    folder: Path, kill_at: float | None = None, options: Mapping[str, Any] | None = None
+) -> tuple[int, str]:
+    """The exit code and the errors of the small run as a process, killed some seconds after its
+    first new step, or left alone.
+    """
+    command = [sys.executable, str(SCRIPT), str(folder), "1", json.dumps(options or {})]
+    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as process:
+        assert process.stdout is not None
+        if kill_at is not None and process.stdout.readline():
+            time.sleep(kill_at)
+            process.kill()
+        _, errors = process.communicate()
+    return process.returncode, errors
+
+
+@pytest.mark.parametrize(
+    "kills", [2, pytest.param(20, marks=pytest.mark.slow)], ids=lambda n: f"{n} kills"
+)
+def test_kill_9_at_random_moments_changes_no_bit(tmp_path: Path, kills: int) -> None:
+    """40 steps with a save after every second one, so that many kills fall into a save."""
+    moments = random.Random(kills)
+    code, errors = run(tmp_path / "whole")
+    assert code == 0, errors
+    killed = 0
+    for _ in range(2 * kills):
+        alive = killed < kills
+        code, errors = run(tmp_path / "killed", moments.uniform(0, 0.4) if alive else None)
+        killed += code == -signal.SIGKILL
+        if code == 0:
+            break
+    assert code == 0, errors
+    assert killed >= min(kills, 2)
+    assert same_arrays(tmp_path / "killed", tmp_path / "whole")
+
+
+def test_a_full_disk_stops_the_run_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
+    """A limit on the size of files, from step 20 on, stands in for the disk."""
+    code, errors = run(tmp_path / "full", options={"file_limit": [20, 4000]})
+    assert code == 1
+    assert "a checkpoint could not be written, the one before is kept" in errors
+    assert run(tmp_path / "full")[0] == run(tmp_path / "whole")[0] == 0
+    assert same_arrays(tmp_path / "full", tmp_path / "whole")

@@ -1,0 +1,87 @@
+"""One result on one device and over any mesh; and where the arrays lie."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+
+from effjax.models import Model
+from effjax.train.mesh import Mesh, spec, whole
+
+SCRIPT = Path(__file__).with_name("small_run.py")
+STEPS = {"epochs": 2, "skip_spikes": 1e3, "ema": 0.5}
+TOLERANCE = 2e-5
+"""Between meshes, in parameters after 10 steps at a rate of 1e-2: sums are taken in another order,
+and Adam makes the rounding of a small gradient as large as that of a big one.
+"""
+
+MESHES = {
+    "1": {},
+    "8x1": {"data": 8},
+    "4x2": {"data": 4, "fsdp": 2},
+    "2x2x2": {"data": 2, "fsdp": 2, "tensor": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def params(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, np.ndarray]]:
+    """The parameters that a training over each mesh ends with."""
+    found = {}
+    for name, mesh in MESHES.items():
+        folder = tmp_path_factory.mktemp(name)
+        run_small(folder, 8 if mesh else 1, {"mesh": mesh, "training": STEPS})
+        with np.load(folder / "params.npz") as arrays:
+            found[name] = dict(arrays)
+    return found
+
+
+def run_small(folder: Path, devices: int, options: dict[str, Any], code: int = 0) -> str:
+    command = [sys.executable, str(SCRIPT), str(folder), str(devices), json.dumps(options)]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert process.returncode == code, process.stderr
+    return process.stdout
+
+
+@pytest.mark.parametrize("mesh", [name for name in MESHES if name != "1"])
+def test_what_comes_out_does_not_depend_on_the_mesh(params, mesh: str) -> None:
+    for path, wanted in params["1"].items():
+        np.testing.assert_allclose(params[mesh][path], wanted, atol=TOLERANCE, err_msg=path)
+
+
+def test_a_run_goes_on_over_another_mesh(params, tmp_path: Path) -> None:
+    """Half of the steps over 2x2x2, the others on one device."""
+    half = {"mesh": MESHES["2x2x2"], "training": STEPS, "stop_at": 5}
+    assert len(run_small(tmp_path, 8, half, code=143).splitlines()) == 6
+    assert len(run_small(tmp_path, 1, {"training": STEPS}).splitlines()) == 4
+    with np.load(tmp_path / "params.npz") as found:
+        for path, wanted in params["1"].items():
+            np.testing.assert_allclose(found[path], wanted, atol=TOLERANCE, err_msg=path)
+
+
+def test_arrays_are_split_by_the_letters_of_the_table(model: Model) -> None:
+    """Two heads, hidden 16, feed-forward 24, vocabulary 32."""
+    rows = model.table.by_path
+    both = {"data": 1, "fsdp": 4, "tensor": 2}
+    query, output = (rows[f"layer_0/attention/{name}/kernel"] for name in ("query", "output"))
+    assert spec(query, both) == PartitionSpec("fsdp", "tensor", None)
+    assert spec(output, both) == PartitionSpec("tensor", None, "fsdp")
+    assert spec(rows["layer_0/feedforward/up/bias"], both) == PartitionSpec("tensor")
+    assert spec(rows["embedding/word/embedding"], both) == PartitionSpec("tensor", "fsdp")
+    assert spec(rows["head/output/bias"], both) == PartitionSpec(None)
+    assert whole(model.table, {"data": 4, "fsdp": 1, "tensor": 1}) == []
+    odd = {"data": 1, "fsdp": 1, "tensor": 5}
+    assert spec(query, odd) == PartitionSpec(None, None, None)
+    assert query in whole(model.table, odd)
+
+
+def test_a_mesh_must_fit_the_devices() -> None:
+    assert Mesh().build().shape == {"data": 1, "fsdp": 1, "tensor": 1}
+    with pytest.raises(ValueError, match="mesh: data 1 x fsdp 2 x tensor 1 = 2; there are 1"):
+        Mesh(fsdp=2).build()
+    with pytest.raises(ValueError, match="mesh: tensor is 0; it must be 1 or more"):
+        Mesh(tensor=0)
