@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypedDict
 
+import jax
 import numpy as np
 
 from effjax.data.batches import TrainBatches
@@ -90,7 +92,7 @@ def fit(
         encoded: the training examples.
         objective: what is minimised.
         seed: of batch order, dropout and learned projections.
-        folder: for `checkpoints/`, `metrics.jsonl` and `tensorboard/`.
+        folder: one that all processes see, for `checkpoints/`, `metrics.jsonl` and `tensorboard/`.
         mesh: how the devices share the work; what comes out does not depend on it.
         teachers: gives the teachers' outputs for a batch.
         teacher_configs: each teacher's config, which learned projections are sized for.
@@ -130,10 +132,15 @@ def fit(
 
     settings = {"model": model.config, "objective": objective, "training": training}
     settings |= {"seed": seed, "steps": steps}
-    with hold(folder), Checkpoints(folder / "checkpoints") as checkpoints:
-        claim(folder / "training.json", settings, accept_changes=accept_changes)
+    first = jax.process_index() == 0
+    with ExitStack() as stack:
+        if first:
+            stack.enter_context(hold(folder))
+            claim(folder / "training.json", settings, accept_changes=accept_changes)
+        checkpoints = stack.enter_context(Checkpoints(folder / "checkpoints"))
         saved = checkpoints.restore(Saved(state, best))
-        with open_logs(folder, start=saved.step, wandb_project=wandb_project) as logs:
+        where = {"start": saved.step, "wandb_project": wandb_project}
+        with open_logs(folder, **where) if first else Logs(()) as logs:
             loop = Loop(
                 model=model,
                 training=training,

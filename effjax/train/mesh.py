@@ -119,10 +119,20 @@ def place_state(
     )
     average = trainables["params"] if state.average else {}
     places = {"trainables": trainables, "average": average, "opt_state": opt_state}
-    placed = jax.device_put({name: getattr(state, name) for name in places}, places)
+    placed = jax.tree.map(spread, {name: getattr(state, name) for name in places}, places)
     rest = {name: value for name, value in vars(state).items() if name not in places}
-    placed |= jax.tree.map(lambda x: jax.device_put(x, copied(mesh)), rest)
+    placed |= jax.tree.map(lambda x: spread(x, copied(mesh)), rest)
     return replace(state, **placed)
+
+
+def spread(x: jax.Array, where: NamedSharding) -> jax.Array:
+    """An array that every process has, over the devices of all of them."""
+    if where.is_fully_addressable:
+        return jax.device_put(x, where)
+    if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(spread(jax.random.key_data(x), where))
+    values = np.asarray(x)
+    return jax.make_array_from_callback(x.shape, where, lambda index: values[index])
 
 
 def place_parts(parts: Iterable[Part], mesh: jax.sharding.Mesh) -> tuple[Part, ...]:

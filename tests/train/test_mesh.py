@@ -1,8 +1,10 @@
 """One result on one device and over any mesh; and where the arrays lie."""
 
 import json
+import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,24 @@ def test_a_run_goes_on_over_another_mesh(params, tmp_path: Path) -> None:
     """Half of the steps over 2x2x2, the others on one device."""
     half = {"mesh": MESHES["2x2x2"], "training": STEPS, "stop_at": 5}
     assert len(run_small(tmp_path, 8, half, code=143).splitlines()) == 6
+    assert len(run_small(tmp_path, 1, {"training": STEPS}).splitlines()) == 4
+    with np.load(tmp_path / "params.npz") as found:
+        for path, wanted in params["1"].items():
+            np.testing.assert_allclose(found[path], wanted, atol=TOLERANCE, err_msg=path)
+
+
+def test_two_processes_train_save_and_one_goes_on(params, tmp_path: Path) -> None:
+    """Four devices each, over 4x2; the second half of the steps is one process's on one device."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    options = {"mesh": MESHES["4x2"], "training": STEPS, "stop_at": 5, "address": address}
+    with ThreadPoolExecutor() as pool:
+        runs = [
+            pool.submit(run_small, tmp_path, 4, options | {"process": process}, 143)
+            for process in range(2)
+        ]
+        assert [len(run.result().splitlines()) for run in runs] == [6, 6]
     assert len(run_small(tmp_path, 1, {"training": STEPS}).splitlines()) == 4
     with np.load(tmp_path / "params.npz") as found:
         for path, wanted in params["1"].items():
