@@ -1,6 +1,7 @@
 """Recipes: experiments as values, built by Python files in configs/, run by `effjax run`."""
 
 from effjax.recipe.distillation import Distillation
+from effjax.recipe.finetuning import Finetuning
 from effjax.recipe.spec import Search, Student, Teacher
 
-__all__ = ["Distillation", "Search", "Student", "Teacher"]
+__all__ = ["Distillation", "Finetuning", "Search", "Student", "Teacher"]

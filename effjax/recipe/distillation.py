@@ -1,6 +1,7 @@
 """Distillation: one teacher, several students, each against two controls of its size."""
 
 import functools
+import json
 import operator
 import time
 from collections.abc import Mapping
@@ -82,13 +83,14 @@ class Distillation:
             bench, teacher_scores, teacher_right = self.prepare(out, bars, accept_changes)
             runs = self.train_arms(bench, bars)
             sizes = self.measure(bench, bars)
+        spent = json.loads((out / "runs" / "teacher" / "result.json").read_text())
         report = results(
             bench.data.task,
             teacher_scores,
             teacher_right,
             runs,
             sizes,
-            provenance(self, out, time.perf_counter() - begun),
+            {"teacher_training": spent, **provenance(self, out, time.perf_counter() - begun)},
         )
         write(report, out)
         draw(report, out / "figure.png")

@@ -42,7 +42,6 @@ def provenance(recipe: Any, out: Path, seconds: float) -> dict[str, Any]:
     return {
         "effjax": __version__,
         "commit": commit(),
-        "teacher_training": json.loads((out / "runs" / "teacher" / "result.json").read_text()),
         "machine": machine(),
         "wall_seconds": round(seconds, 1),
         "recipe": resolved(recipe),
