@@ -52,6 +52,12 @@ recipe = Recipe()
 
 
 @pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """JAX joins other processes before it is used for the first time, which in tests is past."""
+    monkeypatch.setattr("effjax.train.processes.join", lambda: None)
+
+
+@pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(cache, "enable", lambda: None)

@@ -31,6 +31,9 @@ class Run:
     overrides: Annotated[tuple[str, ...], Suppress] = ()
 
     def __call__(self) -> None:
+        from effjax.train.processes import join
+
+        join()
         recipe = override(load_recipe(self.config), self.overrides)
         out = self.out or Path("runs") / self.config.stem
         recipe.run(out, accept_changes=self.accept_changes)

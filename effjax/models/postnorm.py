@@ -72,13 +72,17 @@ class Block(nn.Module):
         return x_BLD, LayerTrace(hidden=x_BLD, **trace)
 
 
+DETERMINISTIC = 4
+"""The place of `deterministic` among the block's arguments, itself being 0."""
+
+
 def rematerialised(block: type[Block], remat: Remat) -> type[Block]:
     """The block, forgetting on the way forward what it computes again on the way back."""
     if remat == "none":
         return block
     policies = jax.checkpoint_policies
     kept = {"layers": policies.nothing_saveable, "products": policies.dots_saveable}
-    return nn.remat(block, policy=kept[remat], static_argnums=(4,))
+    return nn.remat(block, policy=kept[remat], static_argnums=(DETERMINISTIC,))
 
 
 class PostNormEncoder(nn.Module):

@@ -1,5 +1,6 @@
 """The arms of a distillation experiment: a student and its controls, trained alike."""
 
+import functools
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -19,7 +20,10 @@ from effjax.recipe.provenance import commit
 from effjax.recipe.spec import Search, Student
 from effjax.train import Training, evaluate, fit
 from effjax.train.checkpoint import forget_checkpoints
+from effjax.train.curves import draw_curves
 from effjax.train.loop import FitOptions, Progress
+from effjax.train.mesh import gathered
+from effjax.train.processes import by_first, exists
 
 ARMS = ("distilled", "control", "random")
 
@@ -95,7 +99,7 @@ def train_arm(
     """Trains one arm; (model, steps, seconds)."""
     distilled = arm == "distilled"
     result = fit(
-        start(bench.teacher, student, arm, seed=seed, runtime=Runtime.auto(bench.training.dtype)),
+        start(bench.teacher, student, arm, seed=seed, runtime=bench.training.runtime()),
         bench.data.transfer,
         bench.objective if distilled else Weighted(task=(1.0, TaskLoss())),
         replace(bench.training, learning_rate=rate),
@@ -120,7 +124,7 @@ def choose_rate(
     folder, scores = bench.out / "runs" / student.name / arm / "search", {}
     for rate in search.learning_rates:
         done = folder / f"{rate:g}.json"
-        if not done.exists():
+        if not exists(done):
             label = f"{student.name} {arm}, search {rate:g}"
             model, _, _ = train_arm(
                 bench,
@@ -132,8 +136,9 @@ def choose_rate(
                 progress=progress(label),
                 steps=search.steps,
             )
-            write_json(done, evaluate(model, bench.data.task, validation).metrics)
-            forget_checkpoints(folder / f"{rate:g}")
+            metrics = evaluate(model, bench.data.task, validation).metrics
+            by_first(functools.partial(write_json, done, metrics))
+            by_first(functools.partial(forget_checkpoints, folder / f"{rate:g}"))
         scores[rate] = json.loads(done.read_text())[bench.data.task.metrics[0]]
     return max(scores, key=lambda rate: scores[rate])
 
@@ -154,7 +159,7 @@ def run_arm(
         save_to: where the trained model is saved as a Hugging Face folder; None for nowhere.
     """
     folder = bench.out / "runs" / student.name / arm / f"seed-{seed}"
-    if (folder / "result.json").exists():
+    if exists(folder / "result.json"):
         return read_run(folder)
     model, steps, seconds = train_arm(
         bench, student, arm, seed=seed, rate=rate, folder=folder, progress=progress, steps=None
@@ -165,24 +170,29 @@ def run_arm(
     if save_to is not None:
         save(model, save_to, bench.data.tokenizer, scores)
     run = Run(student.name, arm, seed, rate, steps, seconds, commit(), scores, right)
-    write_run(run, folder)
-    forget_checkpoints(folder)
+    by_first(lambda: write_run(run, folder))
     return run
 
 
 def save(model: Model, folder: Path, tokenizer: Any, scores: Scores) -> None:
     """A Hugging Face folder with its scores in the model card."""
     metrics = {f"{name} {m}": value for name, found in scores.items() for m, value in found.items()}
-    hf.save_pretrained(model, folder, tokenizer=tokenizer, metrics=metrics, overwrite=True)
+    whole = model.replace(params=gathered(model.params))
+    written = {"tokenizer": tokenizer, "metrics": metrics, "overwrite": True}
+    by_first(lambda: hf.save_pretrained(whole, folder, **written))
 
 
 def write_run(run: Run, folder: Path) -> None:
-    """Keeps a result, written last, so that its presence says that the run is complete."""
+    """What is kept of a finished run: its curves and its result, whose presence says that the run
+    is complete, and not the checkpoints.
+    """
+    draw_curves(folder)
     with atomic_file(folder / "right.npz") as path:
         np.savez_compressed(path, allow_pickle=False, **run.right)
     fields = asdict(run)
     del fields["right"]
     write_json(folder / "result.json", fields)
+    forget_checkpoints(folder)
 
 
 def read_run(folder: Path) -> Run:

@@ -12,15 +12,15 @@ from effjax import measure
 from effjax.distill import Needs, Weighted, cache_outputs, init_student
 from effjax.models.base import Runtime
 from effjax.recipe.arms import ARMS, Bench, Run, choose_rate, run_arm
-from effjax.recipe.figure import draw
 from effjax.recipe.prepare import prepare_data, train_teacher
 from effjax.recipe.progress import Bars
 from effjax.recipe.provenance import RECIPE, provenance
-from effjax.recipe.report import Size, results, show, write
+from effjax.recipe.report import Size, publish, results
 from effjax.recipe.spec import Search, Student, Teacher
 from effjax.train import Mesh, Training, evaluate
 from effjax.train.claim import claim
 from effjax.train.loop import FitOptions
+from effjax.train.processes import by_first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +45,7 @@ class Distillation:
         seeds: each arm is trained once with each.
         data_seed: of what is set aside.
         mesh: how the devices share the work.
+        wandb_project: logs go to this project on Weights & Biases too.
         latency: (batch, length) shapes at which teacher and students are timed side by side.
     """
 
@@ -60,6 +61,7 @@ class Distillation:
     seeds: tuple[int, ...] = (0,)
     data_seed: int = 0
     mesh: Mesh = field(default_factory=Mesh)
+    wandb_project: str | None = None
     latency: tuple[tuple[int, int], ...] = ((1, 128), (32, 128))
 
     def run(self, out: Path, *, accept_changes: bool = False) -> None:
@@ -78,7 +80,7 @@ class Distillation:
                 model.
         """
         begun = time.perf_counter()
-        claim(out / RECIPE, self, accept_changes=accept_changes)
+        by_first(lambda: claim(out / RECIPE, self, accept_changes=accept_changes))
         with Bars() as bars:
             bench, teacher_scores, teacher_right = self.prepare(out, bars, accept_changes)
             runs = self.train_arms(bench, bars)
@@ -92,9 +94,7 @@ class Distillation:
             sizes,
             {"teacher_training": spent, **provenance(self, out, time.perf_counter() - begun)},
         )
-        write(report, out)
-        draw(report, out / "figure.png")
-        show(report, out)
+        by_first(lambda: publish(report, out))
 
     def prepare(
         self, out: Path, bars: Bars, accept_changes: bool = False
@@ -110,7 +110,11 @@ class Distillation:
             transfer=self.transfer,
             seed=self.data_seed,
         )
-        how: FitOptions = {"mesh": self.mesh, "accept_changes": accept_changes}
+        how: FitOptions = {
+            "mesh": self.mesh,
+            "accept_changes": accept_changes,
+            "wandb_project": self.wandb_project,
+        }
         teacher = train_teacher(self.teacher, data, out, bars.training("teacher"), how)
         scores, right = {}, {}
         for name, prepared in data.evaluation.items():

@@ -1,7 +1,7 @@
 """Fine-tuning: one encoder on one task, with several seeds."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,14 @@ from effjax.recipe.arms import Run, read_run, save, write_run
 from effjax.recipe.prepare import Data, prepare_data, untrained_teacher
 from effjax.recipe.progress import Bars
 from effjax.recipe.provenance import RECIPE, commit, provenance
-from effjax.recipe.report import run_fields
+from effjax.recipe.report import run_fields, summary
 from effjax.recipe.spec import Teacher
 from effjax.train import Mesh, Training, evaluate, fit
-from effjax.train.checkpoint import forget_checkpoints
 from effjax.train.claim import claim
+from effjax.train.curves import final_table
+from effjax.train.logs import read_history
+from effjax.train.loop import FitOptions
+from effjax.train.processes import by_first, exists
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +40,7 @@ class Finetuning:
         training: how it is trained.
         seeds: of the new head, batch order and dropout.
         mesh: how the devices share the work.
+        wandb_project: logs go to this project on Weights & Biases too.
         published: scores of papers to compare with, by what they are of; copied into the results.
     """
 
@@ -46,6 +50,7 @@ class Finetuning:
     training: Training
     seeds: tuple[int, ...] = (0, 1, 2)
     mesh: Mesh = field(default_factory=Mesh)
+    wandb_project: str | None = None
     published: tuple[tuple[str, float], ...] = ()
 
     def run(self, out: Path, *, accept_changes: bool = False) -> None:
@@ -63,7 +68,7 @@ class Finetuning:
                 model.
         """
         begun = time.perf_counter()
-        claim(out / RECIPE, self, accept_changes=accept_changes)
+        by_first(lambda: claim(out / RECIPE, self, accept_changes=accept_changes))
         teacher = Teacher(source=self.source, training=self.training)
         data = prepare_data(
             self.task,
@@ -74,29 +79,31 @@ class Finetuning:
             transfer=None,
             seed=0,
         )
+        how: FitOptions = {
+            "mesh": self.mesh,
+            "accept_changes": accept_changes,
+            "wandb_project": self.wandb_project,
+        }
         with Bars() as bars:
             bars.expect(len(self.seeds))
             runs = []
             for seed in self.seeds:
-                runs.append(self.run_seed(seed, data, out, bars, accept_changes))
+                runs.append(self.run_seed(seed, data, out, bars, how))
                 bars.advance()
         report = {
             "task": self.task,
             "metric": get_task(self.task).metrics[0],
-            "scores": {split: spread([run.scores[split] for run in runs]) for split in self.splits},
+            "scores": {split: over_seeds(runs, split) for split in self.splits},
             "published": dict(self.published),
             "runs": [run_fields(run) for run in runs],
             **provenance(self, out, time.perf_counter() - begun),
         }
-        write_json(out / "results.json", report)
-        show(report, out)
+        by_first(lambda: publish(report, out))
 
-    def run_seed(
-        self, seed: int, data: Data, out: Path, bars: Bars, accept_changes: bool = False
-    ) -> Run:
+    def run_seed(self, seed: int, data: Data, out: Path, bars: Bars, how: FitOptions) -> Run:
         """Trains and evaluates with one seed, or reads the result of an earlier call."""
         folder = out / "runs" / f"seed-{seed}"
-        if (folder / "result.json").exists():
+        if exists(folder / "result.json"):
             return read_run(folder)
 
         def look(model: Model) -> Mapping[str, float]:
@@ -112,10 +119,9 @@ class Finetuning:
             self.training,
             seed=seed,
             folder=folder,
-            mesh=self.mesh,
             evaluation=look,
-            accept_changes=accept_changes,
             progress=bars.training(f"seed {seed}"),
+            **how,
         )
         scores, right = {}, {}
         for split, prepared in data.evaluation.items():
@@ -125,23 +131,21 @@ class Finetuning:
         rate = self.training.learning_rate
         spent = (fitted.steps, fitted.seconds, commit())
         run = Run(self.source, "fine-tuned", seed, rate, *spent, scores, right)
-        write_run(run, folder)
-        forget_checkpoints(folder)
+        by_first(lambda: write_run(run, folder))
+        bars.print(final_table(read_history(folder)))
         return run
 
 
-def spread(scores: list[dict[str, float]]) -> dict[str, dict[str, Any]]:
-    """Every metric's mean and standard deviation (n - 1) over the seeds, None for one seed."""
-
-    def of(values: list[float]) -> dict[str, Any]:
-        sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
-        return {"mean": float(np.mean(values)), "sd": sd}
-
-    return {name: of([found[name] for found in scores]) for name in scores[0]}
+def over_seeds(runs: Sequence[Run], split: str) -> dict[str, dict[str, Any]]:
+    """Every metric's mean and standard deviation over the seeds."""
+    none = np.zeros(0)  # intervals are of what is right or wrong
+    scores = [run.scores[split] for run in runs]
+    return {name: summary([found[name] for found in scores], none) for name in scores[0]}
 
 
-def show(report: Mapping[str, Any], out: Path) -> None:
-    """Prints the scores and where everything is."""
+def publish(report: Mapping[str, Any], out: Path) -> None:
+    """Writes results.json, and prints the scores and where everything is."""
+    write_json(out / "results.json", report)
     table = Table("split", "metric", "mean", "sd", title=f"{report['task']}, fine-tuned")
     for split, metrics in report["scores"].items():
         for name, found in metrics.items():

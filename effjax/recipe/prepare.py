@@ -16,13 +16,15 @@ from effjax.data.wordpiece import train_wordpiece
 from effjax.distill import TaskLoss, Weighted
 from effjax.files import write_json
 from effjax.models import create
-from effjax.models.base import Runtime
 from effjax.models.model import Model
 from effjax.recipe.provenance import commit
 from effjax.recipe.spec import Teacher
 from effjax.train import fit
 from effjax.train.checkpoint import forget_checkpoints
+from effjax.train.curves import draw_curves
 from effjax.train.loop import FitOptions, Progress
+from effjax.train.mesh import gathered
+from effjax.train.processes import by_first, exists
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +89,7 @@ def tokenizer_of(teacher: Teacher, train: AnyExamples) -> Any:
 
 def untrained_teacher(teacher: Teacher, data: Data) -> Model:
     """The teacher before it has seen the task: pretrained or new, with a new head."""
-    key, runtime = jax.random.key(teacher.seed), Runtime.auto(teacher.training.dtype)
+    key, runtime = jax.random.key(teacher.seed), teacher.training.runtime()
     head, labels = KINDS[data.task.kind].head, data.task.labels or ("score",)
     if teacher.source is not None:
         return hf.from_pretrained(
@@ -116,21 +118,26 @@ def train_teacher(
     teacher: Teacher, data: Data, out: Path, progress: Progress, how: FitOptions
 ) -> Model:
     """The trained teacher: from `out/teacher` if it is there, else trained and saved there."""
-    folder, runtime = out / "teacher", Runtime.auto(teacher.training.dtype)
-    if (folder / "config.json").exists():
-        return hf.from_pretrained(folder, runtime=runtime)
-    result = fit(
-        untrained_teacher(teacher, data),
-        data.train,
-        Weighted(task=(1.0, TaskLoss())),
-        teacher.training,
-        seed=teacher.seed,
-        folder=out / "runs" / "teacher",
-        progress=progress,
-        **how,
-    )
-    spent = {"steps": result.steps, "seconds": result.seconds, "commit": commit()}
-    write_json(out / "runs" / "teacher" / "result.json", spent)
-    hf.save_pretrained(result.model, folder, tokenizer=data.tokenizer)
-    forget_checkpoints(out / "runs" / "teacher")
-    return result.model
+    folder, runs = out / "teacher", out / "runs" / "teacher"
+    if not exists(folder / "config.json"):
+        result = fit(
+            untrained_teacher(teacher, data),
+            data.train,
+            Weighted(task=(1.0, TaskLoss())),
+            teacher.training,
+            seed=teacher.seed,
+            folder=runs,
+            progress=progress,
+            **how,
+        )
+        whole = result.model.replace(params=gathered(result.model.params))
+        spent = {"steps": result.steps, "seconds": result.seconds, "commit": commit()}
+
+        def write() -> None:
+            draw_curves(runs)
+            write_json(runs / "result.json", spent)
+            hf.save_pretrained(whole, folder, tokenizer=data.tokenizer)
+            forget_checkpoints(runs)
+
+        by_first(write)
+    return hf.from_pretrained(folder, runtime=teacher.training.runtime())

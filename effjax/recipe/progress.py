@@ -1,6 +1,7 @@
-"""Progress bars with the time left."""
+"""Progress bars with the time left, shown by the first of several processes."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -14,6 +15,7 @@ from rich.progress import (
 
 from effjax.train.curves import progress_note
 from effjax.train.logs import SPEED
+from effjax.train.processes import is_first
 
 
 class Bars:
@@ -29,7 +31,9 @@ class Bars:
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
         )
-        self.progress = Progress(*columns, console=Console(stderr=True))
+        self.progress = Progress(
+            *columns, console=Console(stderr=True, quiet=not is_first()), disable=not is_first()
+        )
         self.whole = None
 
     def __enter__(self) -> "Bars":
@@ -38,6 +42,10 @@ class Bars:
 
     def __exit__(self, *error: object) -> None:
         self.progress.stop()
+
+    def print(self, *what: Any) -> None:
+        """Prints above the bars."""
+        self.progress.console.print(*what, highlight=False)
 
     def expect(self, trainings: int) -> None:
         """Begins the bar of the whole experiment."""
@@ -57,7 +65,7 @@ class Bars:
             self.progress.update(bar, completed=step, total=steps, note=note)
             if step == steps:
                 self.progress.update(bar, visible=False)
-                self.progress.console.print(f"{label}: {steps} steps, {note}", highlight=False)
+                self.print(f"{label}: {steps} steps, {note}")
 
         return update
 

@@ -14,6 +14,7 @@ from effjax.data.tasks import Task
 from effjax.files import atomic_file, write_json
 from effjax.measure import Latency, Speedup
 from effjax.recipe.arms import ARMS, Run
+from effjax.recipe.figure import draw
 
 Report = dict[str, Any]
 
@@ -193,9 +194,16 @@ def size_cells(report: Report, name: str) -> list[str]:
     ]
 
 
-def write(report: Report, out: Path) -> None:
-    """results.json and table.md."""
+def publish(report: Report, out: Path) -> None:
+    """Writes results.json, table.md and figure.png, and prints what is in them."""
     write_json(out / "results.json", report)
+    write_table(report, out)
+    draw(report, out / "figure.png")
+    show(report, out)
+
+
+def write_table(report: Report, out: Path) -> None:
+    """table.md."""
     header, rows = lines(report)
     marked = ["| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *rows)]
     with atomic_file(out / "table.md") as path:

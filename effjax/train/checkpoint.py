@@ -4,10 +4,12 @@ Orbax writes beside and renames, in the background, so a run that is killed whil
 checkpoint before; damage that comes later is found by the checksums that are saved with the arrays.
 """
 
+import functools
 import logging
 import math
 import shutil
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +21,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
+from effjax.train.processes import by_first
 from effjax.train.step import TrainState
 from effjax.types import Array, Params, PyTree
 
@@ -26,7 +29,6 @@ log = logging.getLogger("effjax")
 
 KEPT = 2
 """Checkpoints that are kept: the newest, and the one before, in case the newest is damaged."""
-
 
 ARRAYS = ("trainables", "average", "opt_state", "step", "usual_norm")
 
@@ -68,7 +70,7 @@ class Saved:
     @property
     def params(self) -> Params:
         """What is trained so far: the best, where training stops early."""
-        return self.best.params or self.state.params
+        return self.state.params if self.best.score is None else self.best.params
 
 
 class Checkpoints:
@@ -128,24 +130,37 @@ class Checkpoints:
     def restore(self, like: Saved) -> Saved:
         """The newest whole checkpoint; `like` itself where there is none.
 
-        A damaged one is removed, with a line in the log, and the one before is used.
+        A damaged one is set aside as `damaged-STEP`, with a line in the log, and the one before is
+        used. Nothing is touched where none can be read.
 
         Raises:
-            ValueError: there are checkpoints, and all are damaged.
+            ValueError: there are checkpoints, and none can be read.
         """
         steps = sorted(self.manager.all_steps(), reverse=True)
+        reasons: dict[int, str] = {}
         for step in steps:
             try:
                 found = self.read(step, like)
             except Exception as error:  # orbax and tensorstore raise whatever they stumble upon
-                reason = str(error).splitlines()[0]
-                log.warning("%s: damaged checkpoint left out: %s", self.folder / str(step), reason)
-                self.manager.delete(step)
+                reasons[step] = str(error).splitlines()[0]
             else:
+                self.set_aside(reasons)
                 return found
         if steps:
-            raise ValueError(f"{self.folder}: every checkpoint is damaged; remove it to start anew")
+            raise ValueError(
+                f"{self.folder}: no checkpoint can be read; all are damaged or of other settings "
+                f"({reasons[steps[0]]}). Remove the folder to start anew"
+            )
         return like
+
+    def set_aside(self, reasons: Mapping[int, str]) -> None:
+        """Puts damaged checkpoints where the manager does not look, so that training goes on."""
+        for step, reason in reasons.items():
+            damaged = self.folder.with_name(f"damaged-{step}")
+            log.warning("%s: damaged, moved to %s: %s", self.folder / str(step), damaged, reason)
+            by_first(functools.partial(replace_folder, self.folder / str(step), damaged))
+        if reasons:
+            self.manager.reload()
 
     def read(self, step: int, like: Saved) -> Saved:
         """One checkpoint, with its arrays where those of `like` are."""
@@ -156,6 +171,12 @@ class Checkpoints:
         if checksum(found["arrays"]) != found["numbers"]["checksum"]:
             raise ValueError("its arrays are not those that were saved")
         return from_arrays(found["arrays"], found["numbers"], like)
+
+
+def replace_folder(folder: Path, target: Path) -> None:
+    """Moves a folder to where another one may be, which is removed."""
+    shutil.rmtree(target, ignore_errors=True)
+    folder.rename(target)
 
 
 def forget_checkpoints(folder: Path) -> None:

@@ -58,7 +58,8 @@ def resolved(value: Any) -> Any:
 def changes(found: Any, wanted: Any) -> list[str]:
     """What differs, as `training.epochs: 2 -> 3`; the first few, and how many more."""
     old, new = leaves(found), leaves(wanted)
-    paths = [path for path in (old | new) if old.get(path, "-") != new.get(path, "-")]
+    same = {path for path in old.keys() & new.keys() if old[path] == new[path]}
+    paths = [path for path in old | new if path not in same]
     lines = [f"{path}: {old.get(path, 'none')} -> {new.get(path, 'none')}" for path in paths]
     more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
     return lines[:SHOWN] + more

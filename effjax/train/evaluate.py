@@ -12,7 +12,7 @@ from effjax.data.layouts import ALL, Batch, Share
 from effjax.data.tasks import Task
 from effjax.models.base import Outputs
 from effjax.models.model import Model, forward, inputs
-from effjax.train.mesh import gathered, mesh_of, place_parts, share_of
+from effjax.train.mesh import gathered, mesh_of, place_batch, share_of
 
 PER_TOKEN = {kind.head: kind.per_token for kind in KINDS.values()}
 """The heads that answer a task, and whether their logits are per token."""
@@ -55,8 +55,7 @@ def outputs(model: Model, batch: Batch, mesh: jax.sharding.Mesh | None) -> Outpu
     """The model's outputs, computed where its parameters lie."""
     if mesh is None:
         return model(batch)
-    ((placed, _),) = place_parts([(inputs(model.config, batch), {})], mesh)
-    return forward(model, placed)
+    return forward(model, place_batch(inputs(model.config, batch), mesh))
 
 
 def evaluate(model: Model, task: Task, prepared: Prepared, *, batch_size: int = 32) -> Score:

@@ -1,13 +1,12 @@
 """The training loop: batches in, a trained model out, checkpoints and metrics on the way."""
 
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
-import jax
 import numpy as np
 
 from effjax.data.batches import TrainBatches
@@ -19,7 +18,8 @@ from effjax.models.model import Model
 from effjax.train.checkpoint import Best, Checkpoints, Saved
 from effjax.train.claim import claim
 from effjax.train.logs import Logs, open_logs
-from effjax.train.mesh import Mesh, gathered, place_parts, place_state, share_of
+from effjax.train.mesh import Mesh, place_parts, place_state, share_of
+from effjax.train.processes import is_first
 from effjax.train.run_folder import Interrupted, Interruption, hold, save_batch
 from effjax.train.step import (
     Configs,
@@ -55,7 +55,7 @@ class Fit:
     """What training gave.
 
     Attributes:
-        model: the trained model, in the runtime it came in.
+        model: the trained model, in the runtime it came in, over the mesh it was trained on.
         steps: steps done, those before an interruption included.
         seconds: wall time of this call, compilation included.
         loss: mean over the last steps.
@@ -105,9 +105,14 @@ def fit(
     Raises:
         ValueError: the loss is not a number; the message names the step, its batch is saved and the
             last checkpoint stays. Or another run is using the folder, or has used it with other
-            settings.
+            settings. Or training is to stop early, and nothing is evaluated.
         Interrupted: the system asked the process to end; a checkpoint was saved before.
     """
+    if training.patience is not None and evaluation is None:
+        raise ValueError(
+            f"training: patience is {training.patience}, but nothing is evaluated after an epoch; "
+            "leave it out"
+        )
     begun = time.perf_counter()
     devices = mesh.build()
     batches = TrainBatches(
@@ -123,41 +128,52 @@ def fit(
     configs = teacher_configs or {}
     state = init_state(model, objective, training, steps=steps, seed=seed, teachers=configs)
     state = place_state(state, model.table, optimizer_of(model, training), devices)
-    best = Best(copy(state.params) if training.patience else {})
-    runtime = replace(model.runtime, remat=training.remat)
-    compiled = make_train_step(model.replace(runtime=runtime), objective, training)
+    best = Best(copy(state.params) if training.patience is not None else {})
+    compiled = make_train_step(model, objective, training)
 
     def step(state: TrainState, parts: tuple[Batch, ...]) -> tuple[TrainState, StepMetrics]:
         return compiled(state, place_parts(((part, teachers(part)) for part in parts), devices))
 
     settings = {"model": model.config, "objective": objective, "training": training}
     settings |= {"seed": seed, "steps": steps}
-    first = jax.process_index() == 0
     with ExitStack() as stack:
-        if first:
+        checkpoints = stack.enter_context(open_run(folder, settings, accept_changes=accept_changes))
+        saved = checkpoints.restore(Saved(state, best))
+        logs = stack.enter_context(
+            open_logs(folder, start=saved.step, wandb_project=wandb_project)
+            if is_first()
+            else Logs(())
+        )
+        loop = Loop(
+            model=model,
+            training=training,
+            batches=batches,
+            step=step,
+            steps=steps,
+            folder=folder,
+            saved=saved,
+            checkpoints=checkpoints,
+            logs=logs,
+            evaluation=evaluation,
+            progress=progress,
+        )
+        loop.run(stack.enter_context(Interruption()))
+    trained = model.replace(params=loop.saved.params)
+    return Fit(trained, loop.saved.step, time.perf_counter() - begun, loop.loss)
+
+
+@contextmanager
+def open_run(folder: Path, settings: Any, *, accept_changes: bool) -> Iterator[Checkpoints]:
+    """The checkpoints of a run in its folder, which the first process holds and claims.
+
+    Raises:
+        ValueError: another run is using the folder, or has used it with other settings.
+    """
+    with ExitStack() as stack:
+        if is_first():
             stack.enter_context(hold(folder))
             claim(folder / "training.json", settings, accept_changes=accept_changes)
-        checkpoints = stack.enter_context(Checkpoints(folder / "checkpoints"))
-        saved = checkpoints.restore(Saved(state, best))
-        where = {"start": saved.step, "wandb_project": wandb_project}
-        with open_logs(folder, **where) if first else Logs(()) as logs:
-            loop = Loop(
-                model=model,
-                training=training,
-                batches=batches,
-                step=step,
-                steps=steps,
-                folder=folder,
-                saved=saved,
-                checkpoints=checkpoints,
-                logs=logs,
-                evaluation=evaluation,
-                progress=progress,
-            )
-            with Interruption() as interruption:
-                loop.run(interruption)
-    trained = model.replace(params=gathered(loop.saved.params))
-    return Fit(trained, loop.saved.step, time.perf_counter() - begun, loop.loss)
+        yield stack.enter_context(Checkpoints(folder / "checkpoints"))
 
 
 @dataclass
@@ -188,7 +204,7 @@ class Loop:
             self.saved = replace(self.saved, state=state)
             self.window.add(metrics, parts)
             done += 1
-            asked = interruption.asked
+            asked = interruption.wants_end()
             due = done % self.training.save_every == 0 or done == self.steps or asked
             if done % LOG_EVERY == 0 or done % epoch == 0 or due:
                 self.look(done)

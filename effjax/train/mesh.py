@@ -18,7 +18,7 @@ from effjax.data.layouts import Share
 from effjax.table import Row, Table
 from effjax.train.step import Part, TrainState
 from effjax.tree import unflatten
-from effjax.types import Params, PyTree
+from effjax.types import Batch, Params, PyTree
 
 log = logging.getLogger("effjax")
 
@@ -125,7 +125,7 @@ def place_state(
     return replace(state, **placed)
 
 
-def spread(x: jax.Array, where: NamedSharding) -> jax.Array:
+def spread(x: jax.Array | np.ndarray, where: NamedSharding) -> jax.Array:
     """An array that every process has, over the devices of all of them."""
     if where.is_fully_addressable:
         return jax.device_put(x, where)
@@ -135,20 +135,31 @@ def spread(x: jax.Array, where: NamedSharding) -> jax.Array:
     return jax.make_array_from_callback(x.shape, where, lambda index: values[index])
 
 
-def place_parts(parts: Iterable[Part], mesh: jax.sharding.Mesh) -> tuple[Part, ...]:
-    """Micro-batches over a mesh: what is per row goes with its rows, the rest is everywhere."""
-    rows = NamedSharding(mesh, BATCH)
+def sharding_of(x: np.ndarray | jax.Array, mesh: jax.sharding.Mesh) -> NamedSharding:
+    """Where an array of a batch lies: what there is one of per example has one axis and is on every
+    device, all else goes with its rows.
+    """
+    return NamedSharding(mesh, BATCH) if np.ndim(x) > 1 else copied(mesh)
 
-    def put(x: np.ndarray | jax.Array, per_row: bool) -> jax.Array:
-        where = rows if per_row else copied(mesh)
-        return jax.make_array_from_process_local_data(where, np.asarray(x))
+
+def place_batch(batch: Batch, mesh: jax.sharding.Mesh) -> Batch:
+    """A batch that every process has as a whole, over the mesh."""
+    return {name: spread(x, sharding_of(x, mesh)) for name, x in batch.items()}
+
+
+def place_parts(parts: Iterable[Part], mesh: jax.sharding.Mesh) -> tuple[Part, ...]:
+    """Micro-batches of which every process has its rows, over the mesh, with teachers' outputs."""
+    rows, everywhere = NamedSharding(mesh, BATCH), copied(mesh)
+    put = jax.make_array_from_process_local_data
+
+    def put_output(x: np.ndarray | jax.Array) -> jax.Array:
+        # What a teacher says of an example has two axes, as the mask has, which is of tokens.
+        return put(rows if np.ndim(x) > 2 or x.dtype == bool else everywhere, np.asarray(x))
 
     def place(part: Part) -> Part:
         batch, teachers = part
-        # Of a batch, what there is one of per example has one axis. Of teachers' outputs it has
-        # two, as the mask has, but that has an entry per token.
-        batch = {name: put(x, np.ndim(x) > 1) for name, x in batch.items()}
-        return batch, jax.tree.map(lambda x: put(x, np.ndim(x) > 2 or x.dtype == bool), teachers)
+        batch = {name: put(sharding_of(x, mesh), np.asarray(x)) for name, x in batch.items()}
+        return batch, jax.tree.map(put_output, teachers)
 
     return tuple(parts) if mesh.size == 1 else tuple(map(place, parts))
 

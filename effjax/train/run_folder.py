@@ -1,14 +1,18 @@
 """The folder of a run: one process at a time, and an orderly end when the system asks for one."""
 
 import fcntl
+import itertools
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from effjax.data.layouts import Batch
 from effjax.files import atomic_file
@@ -23,17 +27,23 @@ class Interrupted(SystemExit):
 
 
 class Interruption:
-    """Notices SIGTERM, which schedulers send before they take a machine away; a context manager."""
+    """Notices SIGTERM, which schedulers send before they take a machine away; a context manager.
+
+    One process takes notice itself. Of several, JAX notices it where any one gets it, and has all
+    agree on the step to stop after.
+    """
+
+    calls = itertools.count()
+    """Numbers the calls of `wants_end` by which processes agree, over all trainings."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.noticed = False
 
     def __enter__(self) -> "Interruption":
-        self.before: Any = signal.getsignal(signal.SIGTERM)
-        try:
-            signal.signal(signal.SIGTERM, self.notice)
-        except ValueError:  # not in the main thread, where there are no signals to notice
-            self.before = None
+        self.before: Any = None
+        alone = jax.process_count() == 1
+        if alone and threading.current_thread() is threading.main_thread():
+            self.before = signal.signal(signal.SIGTERM, self.notice)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -42,7 +52,13 @@ class Interruption:
 
     def notice(self, number: int, frame: FrameType | None) -> None:
         del number, frame
-        self.asked = True
+        self.noticed = True
+
+    def wants_end(self) -> bool:
+        """Whether to stop after this step; asked by every process after every step."""
+        if jax.process_count() == 1:
+            return self.noticed
+        return multihost_utils.reached_preemption_sync_point(next(self.calls))
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from effjax.data.layouts import Layout
-from effjax.models.base import Remat
+from effjax.models.base import Remat, Runtime
 
 ScheduleName = Literal["linear", "cosine", "inverse-sqrt", "constant"]
 
@@ -77,3 +77,7 @@ class Training:
                 f"training: {self.micro_batches} micro-batches do not divide a batch of "
                 f"{self.batch_size}"
             )
+
+    def runtime(self) -> Runtime:
+        """How a model that is trained so computes."""
+        return Runtime.auto(self.dtype, remat=self.remat)

@@ -75,6 +75,13 @@ def test_results_say_everything(out: Path) -> None:
     assert report["teacher_training"]["commit"] == report["commit"]
 
 
+def test_every_training_leaves_its_curves_and_no_checkpoint(out: Path) -> None:
+    trained = {path.parent for path in (out / "runs").rglob("training.json")}
+    drawn = {path.parent for path in (out / "runs").rglob("curves.png")}
+    assert drawn == {folder for folder in trained if folder.parent.name != "search"}
+    assert not list((out / "runs").rglob("checkpoints"))
+
+
 def test_the_control_starts_where_the_student_does(out: Path) -> None:
     teacher = from_pretrained(out / "teacher")
     begin = {

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -16,23 +17,24 @@ from effjax.train.logs import read_history
 from tests.train.small_run import SIZES
 
 
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Finetuning:
-    """Of a tiny encoder in a folder, on the generated language."""
-    import jax
-
-    folder = tmp_path_factory.mktemp("encoder") / "tiny"
+def tiny_encoder(folder: Path) -> Path:
+    """An untrained encoder with a vocabulary of the generated language, as a folder."""
     texts = toy.examples("train", size=600).texts[0]
     tokenizer = train_wordpiece(texts, 200, max_length=32)
     sizes = SIZES | {"vocab_size": len(tokenizer), "max_position_embeddings": 32}
-    hf.save_pretrained(
-        create("bert", size="tiny", key=jax.random.key(0), **sizes), folder, tokenizer=tokenizer
-    )
+    model = create("bert", size="tiny", key=jax.random.key(0), **sizes)
+    hf.save_pretrained(model, folder, tokenizer=tokenizer)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Finetuning:
+    """Of a tiny encoder in a folder, on the generated language."""
     training = Training(epochs=2, batch_size=64, learning_rate=3e-3, max_length=32)
     return Finetuning(
         task="toy/sentiment",
         splits=("validation",),
-        source=str(folder),
+        source=str(tiny_encoder(tmp_path_factory.mktemp("encoder") / "tiny")),
         training=training,
         seeds=(0, 1),
         published=(("nobody", 0.5),),
@@ -40,7 +42,10 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Finetuning:
 
 
 def test_every_seed_is_trained_once_and_reported(
-    recipe: Finetuning, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: Finetuning,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     whole, out = toy.examples, tmp_path / "out"
     monkeypatch.setattr(toy, "examples", lambda split: whole(split, size=600))
@@ -55,6 +60,8 @@ def test_every_seed_is_trained_once_and_reported(
     looks = [r for r in read_history(out / "runs" / "seed-1") if "validation/accuracy" in r]
     assert [look["step"] for look in looks] == [10, 20]
     assert looks[-1]["validation/accuracy"] == found[1]
+    assert (out / "runs" / "seed-1" / "curves.png").stat().st_size > 1000
+    assert "validation/accuracy" in capsys.readouterr().err  # the final table of a seed
     assert hf.from_pretrained(out / "model").config.head == "sequence-classification"
     monkeypatch.setattr("effjax.recipe.finetuning.fit", None)  # a second call trains nothing
     recipe.run(out)

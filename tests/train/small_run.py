@@ -2,7 +2,7 @@
 
     python small_run.py FOLDER DEVICES '{"mesh": {"data": 4, "fsdp": 2}, "training": {"ema": 0.9}}'
 
-Prints a line per step and, at the end, writes the parameters to FOLDER/params.npz.
+Prints a line `step loss` per step and, at the end, writes the parameters to FOLDER/params.npz.
 """
 
 import json
@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ import numpy as np
 from effjax.data.encode import Encoded
 from effjax.distill import TaskLoss, Weighted
 from effjax.models import Model, create
-from effjax.train import Mesh, Training, fit, loop
+from effjax.train import Mesh, Training, fit, loop, predict
+from effjax.train.mesh import gathered
 from effjax.tree import flatten
 
 SIZES: Any = {
@@ -70,20 +72,30 @@ def main() -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
         if step == options.get("stop_at"):
             os.kill(os.getpid(), signal.SIGTERM)
+        if step >= options.get("slow_from", steps):
+            time.sleep(1)
 
+    def evaluation(model: Model) -> dict[str, float]:
+        logits, rows = predict(model, encoded), np.arange(len(encoded))
+        right = np.exp(logits)[rows, encoded.labels] / np.exp(logits).sum(-1)
+        return {"train/likelihood": float(right.mean())}
+
+    encoded = small_data()
     settings = {"epochs": 8, "batch_size": 16, "learning_rate": 1e-2, "save_every": 2}
     fitted = fit(
         small_model(),
-        small_data(),
+        encoded,
         Weighted(task=(1.0, TaskLoss())),
         Training(**settings | options.get("training", {})),
         seed=0,
         folder=folder,
         mesh=Mesh(**options.get("mesh", {})),
+        evaluation=evaluation,
         progress=progress,
     )
+    params = gathered(fitted.model.params)
     if jax.process_index() == 0:
-        np.savez(folder / "params.npz", **flatten(jax.tree.map(np.asarray, fitted.model.params)))
+        np.savez(folder / "params.npz", **flatten(jax.tree.map(np.asarray, params)))
 
 
 if __name__ == "__main__":

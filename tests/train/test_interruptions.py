@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +110,23 @@ def test_a_damaged_checkpoint_is_left_out_and_the_one_before_is_used(
         largest.unlink()
     resumed = fit(model, encoded, TASK, TRAINING, seed=1, folder=tmp_path)
     gc.collect()
-    assert f"{folder / '15'}: damaged checkpoint left out" in caplog.text
+    assert f"{folder / '15'}: damaged, moved to {tmp_path / 'damaged-15'}" in caplog.text
+    assert (tmp_path / "damaged-15" / "arrays").is_dir()
     assert same(resumed.model, whole[0].model)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_checkpoints_of_other_settings_are_not_damaged(
+    model: Model, encoded: Encoded, tmp_path: Path, whole
+) -> None:
+    """With a moving average a checkpoint has more arrays; the ones that are there stay."""
+    options: Any = {"seed": 1, "folder": tmp_path, "accept_changes": True}
+    fit(model, encoded, TASK, TRAINING, **options)
+    with pytest.raises(ValueError, match="no checkpoint can be read; all are damaged or of other"):
+        fit(model, encoded, TASK, replace(TRAINING, ema=0.5), **options)
+    gc.collect()
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["12", "15"]
+    assert same(fit(model, encoded, TASK, TRAINING, **options).model, whole[0].model)
 
 
 def test_a_folder_in_use_is_refused(model: Model, encoded: Encoded, tmp_path: Path) -> None:

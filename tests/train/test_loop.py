@@ -143,6 +143,29 @@ def test_training_stops_early_and_keeps_the_best_model(
     assert found == [0.5, 0.8, 0.7, 0.8]
 
 
+def test_what_stops_early_must_be_evaluated(model: Model, encoded: Encoded, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="patience is 2, but nothing is evaluated"):
+        fit(model, encoded, TASK, replace(QUICK, patience=2), seed=0, folder=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_before_the_first_evaluation_the_last_model_is_the_best(
+    model: Model, encoded: Encoded, tmp_path: Path
+) -> None:
+    options: Any = {"seed": 0, "steps": 3}  # an epoch has 5
+    early = fit(
+        model,
+        encoded,
+        TASK,
+        replace(QUICK, patience=1),
+        folder=tmp_path / "early",
+        evaluation=lambda found: {"validation/accuracy": 1.0},
+        **options,
+    )
+    plain = fit(model, encoded, TASK, QUICK, folder=tmp_path / "plain", **options)
+    assert same(early.model, plain.model)
+
+
 def test_a_student_learns_from_cached_outputs_as_from_the_teacher(
     model: Model, encoded: Encoded, tmp_path: Path
 ) -> None:

@@ -1,6 +1,7 @@
 """One result on one device and over any mesh; and where the arrays lie."""
 
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from effjax.models import Model
+from effjax.train.logs import Record, read_history, without_speed
 from effjax.train.mesh import Mesh, spec, whole
 
 SCRIPT = Path(__file__).with_name("small_run.py")
@@ -30,16 +32,33 @@ MESHES = {
 }
 
 
+Params = dict[str, np.ndarray]
+Result = tuple[Params, list[Record]]
+
+
 @pytest.fixture(scope="module")
-def params(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, np.ndarray]]:
-    """The parameters that a training over each mesh ends with."""
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
+    """The parameters that a training over each mesh ends with, and its history."""
     found = {}
     for name, mesh in MESHES.items():
         folder = tmp_path_factory.mktemp(name)
         run_small(folder, 8 if mesh else 1, {"mesh": mesh, "training": STEPS})
-        with np.load(folder / "params.npz") as arrays:
-            found[name] = dict(arrays)
+        found[name] = result(folder)
     return found
+
+
+def result(folder: Path) -> Result:
+    with np.load(folder / "params.npz") as arrays:
+        return dict(arrays), without_speed(read_history(folder))
+
+
+def same(found: Result, wanted: Result) -> None:
+    """Asserts that two trainings came to the same, the evaluations after each epoch included."""
+    for path, array in wanted[0].items():
+        np.testing.assert_allclose(found[0][path], array, atol=TOLERANCE, err_msg=path)
+    assert sum("train/likelihood" in record for record in wanted[1]) == 2
+    for ours, theirs in zip(found[1], wanted[1], strict=True):
+        assert ours == pytest.approx(theirs, abs=TOLERANCE)
 
 
 def run_small(folder: Path, devices: int, options: dict[str, Any], code: int = 0) -> int:
@@ -47,41 +66,39 @@ def run_small(folder: Path, devices: int, options: dict[str, Any], code: int = 0
     command = [sys.executable, str(SCRIPT), str(folder), str(devices), json.dumps(options)]
     process = subprocess.run(command, capture_output=True, text=True, check=False)
     assert process.returncode == code, process.stderr
-    return sum(line[:1].isdigit() for line in process.stdout.splitlines())
+    return len(re.findall(r"^\d+ \d\.\d+$", process.stdout, flags=re.M))
 
 
 @pytest.mark.parametrize("mesh", [name for name in MESHES if name != "1"])
-def test_what_comes_out_does_not_depend_on_the_mesh(params, mesh: str) -> None:
-    for path, wanted in params["1"].items():
-        np.testing.assert_allclose(params[mesh][path], wanted, atol=TOLERANCE, err_msg=path)
+def test_what_comes_out_does_not_depend_on_the_mesh(results, mesh: str) -> None:
+    same(results[mesh], results["1"])
 
 
-def test_a_run_goes_on_over_another_mesh(params, tmp_path: Path) -> None:
+def test_a_run_goes_on_over_another_mesh(results, tmp_path: Path) -> None:
     """Half of the steps over 2x2x2, the others on one device."""
     half = {"mesh": MESHES["2x2x2"], "training": STEPS, "stop_at": 5}
     assert run_small(tmp_path, 8, half, code=143) == 6
     assert run_small(tmp_path, 1, {"training": STEPS}) == 4
-    with np.load(tmp_path / "params.npz") as found:
-        for path, wanted in params["1"].items():
-            np.testing.assert_allclose(found[path], wanted, atol=TOLERANCE, err_msg=path)
+    same(result(tmp_path), results["1"])
 
 
-def test_two_processes_train_save_and_one_goes_on(params, tmp_path: Path) -> None:
-    """Four devices each, over 4x2; the second half of the steps is one process's on one device."""
+def test_two_processes_stop_together_and_one_goes_on(results, tmp_path: Path) -> None:
+    """Four devices each, over 4x2. Only the second process is asked to end, after step 2; both stop
+    after one step, which the first has not reached when it hears of it. One device does the rest.
+    """
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
-    options = {"mesh": MESHES["4x2"], "training": STEPS, "stop_at": 5, "address": address}
+    options = {"mesh": MESHES["4x2"], "training": STEPS, "address": address, "slow_from": 2}
     with ThreadPoolExecutor() as pool:
         runs = [
-            pool.submit(run_small, tmp_path, 4, options | {"process": process}, 143)
-            for process in range(2)
+            pool.submit(run_small, tmp_path, 4, options | process, 143)
+            for process in ({"process": 0}, {"process": 1, "stop_at": 2})
         ]
-        assert [run.result() for run in runs] == [6, 6]
-    assert run_small(tmp_path, 1, {"training": STEPS}) == 4
-    with np.load(tmp_path / "params.npz") as found:
-        for path, wanted in params["1"].items():
-            np.testing.assert_allclose(found[path], wanted, atol=TOLERANCE, err_msg=path)
+        first, second = (run.result() for run in runs)
+    assert first == second < 10
+    assert run_small(tmp_path, 1, {"training": STEPS}) == 10 - first
+    same(result(tmp_path), results["1"])
 
 
 def test_arrays_are_split_by_the_letters_of_the_table(model: Model) -> None:
