@@ -60,6 +60,7 @@ def cache_outputs(
     Raises:
         ValueError: a hidden state is too large for float16.
     """
+    teacher = teacher.for_inference()
     tokens, width = int(encoded.offsets[-1]), teacher.config.hidden
     hidden = {layer: np.zeros((tokens, width), np.float16) for layer in needs.hidden}
     logits = np.zeros((len(encoded), len(teacher.config.labels)), np.float32)

@@ -6,7 +6,7 @@ from flax import linen as nn
 from flax.typing import Initializer
 
 from effjax.layers.dropout import dropout_mask
-from effjax.layers.linear import Linear
+from effjax.layers.linear import Linear, turned
 from effjax.types import Array, Bool, Float
 
 MASKED = -1e30
@@ -25,20 +25,73 @@ def textbook_attention(
     return jnp.einsum("bhlm,bhmk->bhlk", weights_BHLM.astype(v_BHMK.dtype), v_BHMK)
 
 
+@jax.custom_vjp
 def late_division_attention(
     scores_BHLM: Float[Array, "B H L M"],
     v_BHMK: Float[Array, "B H M K"],
     drop_BHLM: Float[Array, "B H L M"] | None,
 ) -> Float[Array, "B H L K"]:
-    """(exp(s - max s) V) / sum exp(s - max s): the same, with K divisions per query, not M."""
-    e_BHLM = jnp.exp(scores_BHLM - jax.lax.stop_gradient(scores_BHLM.max(-1, keepdims=True)))
+    """(exp(s - max s) V) / sum exp(s - max s): the same, with K divisions per query, not M.
+
+    Its products are computed in V's dtype, those of the backward pass too. That keeps e, its sum t
+    and the context c, and has ds = e (dropped(dc V^T) - rowsum(dc * c)) / t.
+    """
+    return _late_division(scores_BHLM, v_BHMK, drop_BHLM)[0]
+
+
+def _late_division(scores_BHLM: Array, v_BHMK: Array, drop_BHLM: Array | None) -> tuple:
+    e_BHLM = jnp.exp(scores_BHLM - scores_BHLM.max(-1, keepdims=True))
     total_BHL1 = e_BHLM.sum(-1, keepdims=True)
-    if drop_BHLM is not None:
-        e_BHLM = e_BHLM * drop_BHLM
-    context_BHLK = jnp.einsum(
-        "bhlm,bhmk->bhlk", e_BHLM.astype(v_BHMK.dtype), v_BHMK, preferred_element_type=jnp.float32
+    context_BHLK = product(
+        "bhlm,bhmk->bhlk", _dropped(e_BHLM, drop_BHLM).astype(v_BHMK.dtype), v_BHMK
     )
-    return (context_BHLK / total_BHL1).astype(v_BHMK.dtype)
+    context_BHLK = (context_BHLK / total_BHL1).astype(v_BHMK.dtype)
+    return context_BHLK, (e_BHLM, total_BHL1, v_BHMK, drop_BHLM, context_BHLK)
+
+
+def _late_division_backward(
+    saved: tuple, dcontext_BHLK: Array
+) -> tuple[Array, Array, Array | None]:
+    e_BHLM, total_BHL1, v_BHMK, drop_BHLM, context_BHLK = saved
+    dtype, wide_BHLK = v_BHMK.dtype, dcontext_BHLK.astype(jnp.float32)
+    mean_BHL1 = (wide_BHLK * context_BHLK).sum(-1, keepdims=True)
+    share_BHLK = (wide_BHLK / total_BHL1).astype(dtype)
+    kept_BHML = turned(_dropped(e_BHLM, drop_BHLM).astype(dtype))
+    dv_BHMK = product("bhml,bhlk->bhmk", kept_BHML, share_BHLK).astype(dtype)
+    de_BHLM = _dropped(product("bhlk,bhmk->bhlm", share_BHLK, v_BHMK), drop_BHLM)
+    dscores_BHLM = e_BHLM * (de_BHLM - mean_BHL1 / total_BHL1)
+    return dscores_BHLM, dv_BHMK, None if drop_BHLM is None else jnp.zeros_like(drop_BHLM)
+
+
+late_division_attention.defvjp(_late_division, _late_division_backward)
+
+
+def _dropped(e_BHLM: Array, drop_BHLM: Array | None) -> Array:
+    return e_BHLM if drop_BHLM is None else e_BHLM * drop_BHLM
+
+
+@jax.custom_vjp
+def dot_products(
+    q_BHLK: Float[Array, "B H L K"], k_BHMK: Float[Array, "B H M K"]
+) -> Float[Array, "B H L M"]:
+    """q k^T, float32; the products of the backward pass are in the dtype of q and k."""
+    return product("bhlk,bhmk->bhlm", q_BHLK, k_BHMK)
+
+
+def _dot_products_backward(saved: tuple[Array, Array], dscores_BHLM: Array) -> tuple[Array, Array]:
+    q_BHLK, k_BHMK = saved
+    low_BHLM = dscores_BHLM.astype(q_BHLK.dtype)
+    dq_BHLK = product("bhlm,bhmk->bhlk", low_BHLM, k_BHMK)
+    dk_BHMK = product("bhml,bhlk->bhmk", turned(low_BHLM), q_BHLK)
+    return dq_BHLK.astype(q_BHLK.dtype), dk_BHMK.astype(k_BHMK.dtype)
+
+
+dot_products.defvjp(lambda q, k: (dot_products(q, k), (q, k)), _dot_products_backward)
+
+
+def product(equation: str, x: Array, y: Array) -> Array:
+    """An einsum that is accumulated, and returned, in float32."""
+    return jnp.einsum(equation, x, y, preferred_element_type=jnp.float32)
 
 
 ATTENTION = {"textbook": textbook_attention, "late-division": late_division_attention}
@@ -77,10 +130,7 @@ class SelfAttention(nn.Module):
         if not self.heads:
             return output(None, batch=x_BLD.shape[:2]), {}
         q_BHLK, k_BHMK, v_BHMK = (self.project(name, x_BLD) for name in ("query", "key", "value"))
-        scores_BHLM = jnp.einsum(
-            "bhlk,bhmk->bhlm", q_BHLK, k_BHMK, preferred_element_type=jnp.float32
-        )
-        scores_BHLM = scores_BHLM / jnp.sqrt(self.head_size)
+        scores_BHLM = dot_products(q_BHLK, k_BHMK) / jnp.sqrt(self.head_size)
         drop_BHLM = None
         if not deterministic and self.dropout:
             drop_BHLM = dropout_mask(self.make_rng("dropout"), self.dropout, scores_BHLM.shape)

@@ -41,16 +41,16 @@ def _forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
 def _backward(saved: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
     x, kernel = saved
     low = kernel.astype(jnp.bfloat16)
-    dx = jnp.matmul(cotangent, _turned(low), preferred_element_type=jnp.float32)
-    dkernel = jnp.matmul(_turned(x), cotangent, preferred_element_type=jnp.float32)
+    dx = jnp.matmul(cotangent, turned(low), preferred_element_type=jnp.float32)
+    dkernel = jnp.matmul(turned(x), cotangent, preferred_element_type=jnp.float32)
     return dx.astype(x.dtype), dkernel.astype(kernel.dtype)
 
 
 bfloat16_matmul.defvjp(_forward, _backward)
 
 
-def _turned(x: Array) -> Array:
-    """The transpose, really laid out in memory on a CPU.
+def turned(x: Array) -> Array:
+    """The last two axes exchanged, really laid out in memory on a CPU.
 
     XLA folds a plain transpose into the product, which it then computes more slowly there. A branch
     that is decided at run time stops it; only NaN takes the other one, and gives NaN too.
@@ -58,9 +58,9 @@ def _turned(x: Array) -> Array:
     return jax.lax.platform_dependent(
         x,
         cpu=lambda y: jax.lax.cond(
-            y[0, 0] <= jnp.inf, lambda z: z.T, lambda z: jnp.full_like(z.T, jnp.nan), y
+            y.ravel()[0] <= jnp.inf, lambda z: z.mT, lambda z: jnp.full_like(z.mT, jnp.nan), y
         ),
-        default=lambda y: y.T,
+        default=lambda y: y.mT,
     )
 
 

@@ -15,7 +15,7 @@ from effjax.models.architecture import Architecture
 from effjax.models.base import EncoderConfig, Head, Outputs, Runtime
 from effjax.models.hf_config import config_from_hf
 from effjax.table import Row, Table
-from effjax.tree import unflatten
+from effjax.tree import flatten, unflatten
 from effjax.types import Batch, Gates, Params
 
 INPUTS = (
@@ -69,6 +69,15 @@ class Model:
 
     def replace(self, **changes: Any) -> "Model":
         return dataclasses.replace(self, **changes)
+
+    def for_inference(self) -> "Model":
+        """The same model with its kernels in the dtype that products are computed in, as every call
+        would have them anew. Its outputs are the same to the bit; it cannot be trained.
+        """
+        paths = {row.path for row in self.table if row.role == "kernel"}
+        dtype, arrays = self.runtime.dtype, flatten(self.params)
+        arrays = {path: x.astype(dtype) if path in paths else x for path, x in arrays.items()}
+        return self.replace(params=unflatten(arrays))
 
 
 def inputs(config: EncoderConfig, batch: Mapping[str, Any]) -> dict[str, jax.Array]:

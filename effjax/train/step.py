@@ -75,7 +75,12 @@ def init_state(
         steps: how many steps the learning rate is planned for.
         seed: of dropout and of what the objective learns.
         teachers: each teacher's config by name, which learned projections are sized for.
+
+    Raises:
+        ValueError: the parameters are not float32.
     """
+    if any(x.dtype != jnp.float32 for x in jax.tree.leaves(model.params)):
+        raise ValueError("training needs float32 parameters; this model is for inference")
     key = jax.random.key(seed)
     aux = objective.init(jax.random.fold_in(key, 1), model.config, teachers)
     trainables = copy({"params": model.params, "aux": aux})

@@ -10,6 +10,7 @@ from effjax.layers.attention import (
     ATTENTION,
     MASKED,
     SelfAttention,
+    dot_products,
     late_division_attention,
     textbook_attention,
 )
@@ -46,16 +47,44 @@ def test_both_drop_the_same_weights() -> None:
     assert not np.allclose(found, late_division_attention(scores, values, None))
 
 
-@pytest.mark.parametrize("kernel", ATTENTION)
-def test_gradients_agree(kernel: str) -> None:
-    def loss(scores: jax.Array) -> jax.Array:
-        return jnp.square(ATTENTION[kernel](scores, jnp.asarray(VALUES), None)).sum()
+DROPPED = jnp.asarray(RNG.integers(0, 2, SCORES.shape) * 1.25, jnp.float32)
 
-    def plain(scores: jax.Array) -> jax.Array:
-        return jnp.square(jax.nn.softmax(scores) @ VALUES).sum()
 
-    scores = jnp.asarray(SCORES)
-    np.testing.assert_allclose(jax.grad(loss)(scores), jax.grad(plain)(scores), atol=1e-5)
+@pytest.mark.parametrize("drop", [None, DROPPED], ids=["whole", "dropped"])
+def test_the_gradients_are_those_of_the_formula(drop: jax.Array | None) -> None:
+    q, k = (jnp.asarray(RNG.normal(size=(2, 3, n, 6)), jnp.float32) for n in (4, 5))
+
+    def loss(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+        return jnp.square(late_division_attention(dot_products(q, k), v, drop)).sum()
+
+    def plain(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+        weights = jax.nn.softmax(q @ k.mT) * (1 if drop is None else drop)
+        return jnp.square(weights @ v).sum()
+
+    arguments = (q, k, jnp.asarray(VALUES))
+    for found, want in zip(
+        jax.grad(loss, (0, 1, 2))(*arguments), jax.grad(plain, (0, 1, 2))(*arguments), strict=True
+    ):
+        np.testing.assert_allclose(found, want, atol=1e-5)
+
+
+def test_gradients_in_bfloat16_are_near_those_in_float32() -> None:
+    """And its products are in bfloat16, forward and backward."""
+    arrays = [jnp.asarray(RNG.normal(size=(2, 3, 32, 16)), jnp.bfloat16) for _ in range(3)]
+
+    def loss(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+        context = late_division_attention(dot_products(q, k) / 4, v, None)
+        return jnp.square(context.astype(jnp.float32)).sum()
+
+    gradients = jax.grad(loss, (0, 1, 2))
+    exact = gradients(*(x.astype(jnp.float32) for x in arrays))
+    for found, want in zip(gradients(*arrays), exact, strict=True):
+        error = jnp.linalg.norm(found.astype(jnp.float32) - want) / jnp.linalg.norm(want)
+        assert error < 1e-2
+    lowered = jax.jit(gradients).lower(*arrays).as_text()
+    products = [line for line in lowered.splitlines() if "dot_general" in line]
+    assert len(products) == 6
+    assert all(line.count("bf16>") == 2 for line in products)
 
 
 @pytest.mark.parametrize("kernel", ATTENTION)

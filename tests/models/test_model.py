@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -145,3 +146,14 @@ def test_unread_fields_are_hashable_and_come_back(model: Model) -> None:
     config = model.config.replace(extra=json_fields(fields))
     assert config.extra_fields == fields
     assert hash(config) == hash(model.config.replace(extra=json_fields(fields)))
+
+
+def test_a_model_for_inference_gives_the_same_bits(model: Model) -> None:
+    batch = {"input_ids": np.arange(12).reshape(2, 6)}
+    low = model.replace(runtime=Runtime(dtype="bfloat16"))
+    cast = low.for_inference()
+    kinds = {path: x.dtype for path, x in flatten(cast.params).items()}
+    assert all((kind == jnp.bfloat16) == path.endswith("/kernel") for path, kind in kinds.items())
+    np.testing.assert_array_equal(cast(batch).last_hidden, low(batch).last_hidden)
+    plain = model.for_inference()
+    assert {x.dtype for x in jax.tree.leaves(plain.params)} == {jnp.dtype("float32")}

@@ -12,7 +12,7 @@ from effjax.data.batches import TrainBatches
 from effjax.data.encode import Encoded
 from effjax.data.layouts import Layout
 from effjax.distill import HiddenMSE, SoftTargets, TaskLoss, Weighted
-from effjax.models import Model, Outputs
+from effjax.models import Model, Outputs, Runtime
 from effjax.train.step import TrainState, init_state, make_train_step
 from effjax.train.training import Training
 from effjax.tree import flatten
@@ -131,3 +131,9 @@ def test_what_is_computed_again_is_the_same(model: Model, encoded: Encoded, rema
     assert found["none"][0] == pytest.approx(found[remat][0], rel=1e-6)
     for path, moment in found["none"][1].items():
         np.testing.assert_allclose(found[remat][1][path], moment, atol=1e-7, err_msg=path)
+
+
+def test_a_model_for_inference_is_not_trained(model: Model) -> None:
+    low = model.replace(runtime=Runtime(dtype="bfloat16")).for_inference()
+    with pytest.raises(ValueError, match="training needs float32 parameters"):
+        init_state(low, TASK, Training(), steps=1, seed=0, teachers={})
