@@ -14,6 +14,7 @@ import numpy as np
 
 from effjax.data.encode import Encoded
 from effjax.data.layouts import ALL, ASSEMBLE, BUCKETS, Batch, Layout, Share
+from effjax.data.masking import Masking
 
 AHEAD = 4
 """Batches that are made before they are asked for."""
@@ -36,6 +37,7 @@ class TrainBatches:
         layout: Several examples to a row, or one.
         micro_batches: Parts of one shape that each batch comes in.
         share: The rows that are asked for.
+        masking: Of a masked LM: what it has to predict, other tokens in every epoch.
 
     Raises:
         ValueError: If an example is longer than the widest row, there is none, or batch_size < 1.
@@ -48,6 +50,7 @@ class TrainBatches:
     layout: Layout = "packed"
     micro_batches: int = 1
     share: Share = ALL
+    masking: Masking | None = None
 
     def __post_init__(self) -> None:
         check(self.encoded, self.batch_size)
@@ -64,7 +67,10 @@ class TrainBatches:
         begin = places[place] * self.batch_size
         parts = np.array_split(order[begin : begin + self.batch_size], self.micro_batches)
         size = self.batch_size // self.micro_batches
-        return ASSEMBLE[self.layout](self.encoded, parts, size, self.pad_id, self.share)
+        made = ASSEMBLE[self.layout](self.encoded, parts, size, self.pad_id, self.share)
+        if self.masking is None:
+            return made
+        return tuple(self.masking(part, seed=self.seed, epoch=epoch) for part in made)
 
     @functools.cached_property
     def order(self) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:

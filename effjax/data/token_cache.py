@@ -92,7 +92,7 @@ def key(
 @functools.cache
 def _rules() -> list[str]:
     """The code that tokenises: whoever edits it does not get the tokens of the code before."""
-    names = ("encode", "spans", "tagging", "kinds")
+    names = ("encode", "spans", "tagging", "kinds", "corpus")
     return [Path(__file__).with_name(f"{name}.py").read_text("utf-8") for name in names]
 
 

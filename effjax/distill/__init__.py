@@ -4,6 +4,7 @@ from effjax.distill.cached import CachedOutputs, cache_outputs
 from effjax.distill.hidden import HiddenCosine, HiddenMSE
 from effjax.distill.layer_maps import LayerMap, resolve
 from effjax.distill.objective import Needs, Objective, Term
+from effjax.distill.replaced_tokens import GeneratorLM, ReplacedTokens
 from effjax.distill.soft_targets import SoftTargets
 from effjax.distill.student import init_student
 from effjax.distill.task_loss import MaskedLM, TaskLoss
@@ -11,6 +12,7 @@ from effjax.distill.weighted import Loss, Named, Weighted
 
 __all__ = [
     "CachedOutputs",
+    "GeneratorLM",
     "HiddenCosine",
     "HiddenMSE",
     "LayerMap",
@@ -19,6 +21,7 @@ __all__ = [
     "Named",
     "Needs",
     "Objective",
+    "ReplacedTokens",
     "SoftTargets",
     "TaskLoss",
     "Term",

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import jax
 
-from effjax.types import Array, Bool, Float
+from effjax.types import Array, Bool, Float, Int
 
 Activation = Literal["gelu", "gelu_new", "relu", "silu"]
 Head = Literal[
@@ -165,6 +165,8 @@ class Outputs:
         logits: of the head: [B, C], per token [B, L, C], question answering [B, L, 2] (start, end),
             masked-lm [B, L, V], multiple choice [B, choices].
         next_sentence_logits: of the pretraining head, beside the masked-lm logits.
+        generator_logits: of a generator that the model is trained with (`effjax.models.generator`).
+        corrupted: the `input_ids` with that generator's guesses in place of the masks.
         mask: True where `attention_mask` is 1; losses over tokens honour it.
 
     In packed rows (`effjax.data.layouts`) an example is a segment: what there is one of per example
@@ -177,6 +179,8 @@ class Outputs:
     pooled: Float[Array, "examples D"] | None = None
     logits: Float[Array, "..."] | None = None
     next_sentence_logits: Float[Array, "examples 2"] | None = None
+    generator_logits: Float[Array, "B L V"] | None = None
+    corrupted: Int[Array, "B L"] | None = None
     mask: Bool[Array, "B L"] | None = None
 
     def hidden(self, layer: int) -> Float[Array, "B L D"]:

@@ -2,6 +2,15 @@
 
 from effjax.recipe.distillation import Distillation
 from effjax.recipe.finetuning import Finetuning
-from effjax.recipe.spec import Search, Student, Teacher
+from effjax.recipe.pretraining import Pretraining
+from effjax.recipe.spec import NewModel, Search, Student, Teacher
 
-__all__ = ["Distillation", "Finetuning", "Search", "Student", "Teacher"]
+__all__ = [
+    "Distillation",
+    "Finetuning",
+    "NewModel",
+    "Pretraining",
+    "Search",
+    "Student",
+    "Teacher",
+]

@@ -32,6 +32,29 @@ class Teacher:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NewModel:
+    """A model with random weights; what is None is as in the published size.
+
+    Attributes:
+        architecture: Hugging Face's model_type; `effjax list architectures`.
+        size: one of its published sizes.
+        hidden: width.
+        layers: depth.
+        heads: attention heads.
+        ffn: width of the feed-forward network.
+        dropout: of hidden states and attention.
+    """
+
+    architecture: str = "bert"
+    size: str = "tiny"
+    hidden: int | None = None
+    layers: int | None = None
+    heads: int | None = None
+    ffn: int | None = None
+    dropout: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Student:
     """A student of the teacher's width.
 

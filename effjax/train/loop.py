@@ -12,6 +12,7 @@ import numpy as np
 from effjax.data.batches import TrainBatches
 from effjax.data.encode import Encoded
 from effjax.data.layouts import Batch
+from effjax.data.masking import Masking
 from effjax.distill import Weighted
 from effjax.models.base import Outputs
 from effjax.models.model import Model
@@ -76,6 +77,7 @@ def fit(
     seed: int,
     folder: Path,
     mesh: Mesh = Mesh(),  # noqa: B008 - a frozen value
+    masking: Masking | None = None,
     teachers: TeacherOutputs = lambda batch: {},
     teacher_configs: Configs | None = None,
     steps: int | None = None,
@@ -91,9 +93,10 @@ def fit(
     Args:
         encoded: the training examples.
         objective: what is minimised.
-        seed: of batch order, dropout and learned projections.
+        seed: of batch order, masks, dropout and learned projections.
         folder: one that all processes see, for `checkpoints/`, `metrics.jsonl` and `tensorboard/`.
         mesh: how the devices share the work; what comes out does not depend on it.
+        masking: of a masked LM: what it has to predict.
         teachers: gives the teachers' outputs for a batch.
         teacher_configs: each teacher's config, which learned projections are sized for.
         steps: how many; None for `training.epochs` epochs. The learning rate's curve ends there.
@@ -123,6 +126,7 @@ def fit(
         layout=training.layout,
         micro_batches=training.micro_batches,
         share=share_of(devices),
+        masking=masking,
     )
     steps = steps or training.epochs * batches.per_epoch
     configs = teacher_configs or {}
@@ -136,6 +140,7 @@ def fit(
 
     settings = {"model": model.config, "objective": objective, "training": training}
     settings |= {"seed": seed, "steps": steps}
+    settings |= {} if masking is None else {"masking": masking}
     with ExitStack() as stack:
         checkpoints = stack.enter_context(open_run(folder, settings, accept_changes=accept_changes))
         saved = checkpoints.restore(Saved(state, best))

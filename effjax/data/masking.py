@@ -1,0 +1,111 @@
+"""Masked-LM inputs: which tokens a model has to predict, and what it sees in their place.
+
+What becomes of a token depends on (seed, epoch, its place in the `Encoded`) and on nothing else:
+not on the row it lies in, nor on micro-batches, nor on how many processes make the batch. So a run
+that goes on after an interruption masks what it would have masked, and every epoch masks anew.
+"""
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from effjax.data.encode import IGNORED
+from effjax.data.layouts import Batch
+
+MASKS = 1
+"""Sets the random numbers of masks apart from those of the order of examples."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Masking:
+    """Chooses tokens at random, and hides them: [MASK], another token, or what was there.
+
+    Source: arXiv 1810.04805, section 3.1 and appendix A.1; anew each time an example is seen, arXiv
+    1907.11692, section 4.1. Deviations: tokens are chosen independently, so that `rate` of them
+    are chosen on average and not of every example; the other token is never a special one, since a
+    padding id would move the positions of RoBERTa.
+
+    Attributes:
+        mask_id: the id of [MASK].
+        special: ids that are neither predicted nor put in a token's place, [UNK] among them.
+        vocab_size: ids that there are.
+        rate: share of the tokens that are predicted.
+        masked: share of these that the model sees as [MASK].
+        replaced: share of these that it sees as a random token.
+    """
+
+    mask_id: int
+    special: tuple[int, ...]
+    vocab_size: int
+    rate: float = 0.15
+    masked: float = 0.8
+    replaced: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("rate", "masked", "replaced"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"masking: {name} is {getattr(self, name)}; a share is 0 to 1")
+        if self.masked + self.replaced > 1 or not self.rate:
+            raise ValueError(
+                f"masking: rate {self.rate}, masked {self.masked}, replaced {self.replaced}; "
+                "the rate must be above 0, the two others at most 1 together"
+            )
+        if not len(self.ordinary):
+            raise ValueError(f"masking: all of {self.vocab_size} tokens are special")
+
+    @classmethod
+    def of(cls, tokenizer: Any, *, rate: float = 0.15) -> "Masking":
+        """The masking for a Hugging Face tokenizer.
+
+        Raises:
+            ValueError: it has no mask token.
+        """
+        if tokenizer.mask_token_id is None:
+            raise ValueError(f"{type(tokenizer).__name__} has no mask token to hide others behind")
+        return cls(
+            mask_id=tokenizer.mask_token_id,
+            special=tuple(sorted(tokenizer.all_special_ids)),
+            vocab_size=len(tokenizer),
+            rate=rate,
+        )
+
+    @functools.cached_property
+    def ordinary(self) -> np.ndarray:
+        """The ids that are not special, ascending, int32."""
+        return np.setdiff1d(np.arange(self.vocab_size, dtype=np.int32), self.special)
+
+    def __call__(self, batch: Batch, *, seed: int, epoch: int) -> Batch:
+        """The batch as the model sees it in an epoch of a run.
+
+        Returns:
+            A batch with other `input_ids`, and with `labels` int32 [B, L]: the token that was
+            there where it is to be predicted, `IGNORED` elsewhere.
+        """
+        ids, token = batch["input_ids"], batch["token"]
+        keys = np.random.SeedSequence((seed, epoch, MASKS)).generate_state(3, np.uint64)
+        choice, fate, other = (noise(key, token) for key in keys)
+        chosen = (token >= 0) & ~np.isin(ids, self.special) & below(choice, self.rate)
+        drawn = self.ordinary[other % np.uint64(len(self.ordinary))]
+        kept = np.where(below(fate, self.masked + self.replaced), drawn, ids)
+        hidden = np.where(below(fate, self.masked), np.int32(self.mask_id), kept)
+        labels = np.where(chosen, ids, np.int32(IGNORED))
+        return {**batch, "input_ids": np.where(chosen, hidden, ids), "labels": labels}
+
+
+def noise(key: np.uint64, index: np.ndarray) -> np.ndarray:
+    """Random words, uint64: those at `index` of the sequence that begins at `key`.
+
+    Source: SplitMix64 of G. L. Steele, D. Lea and C. H. Flood, "Fast splittable pseudorandom number
+    generators" (OOPSLA 2014), whose words can be had in any order.
+    """
+    words = (index + 1).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + key
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        words = (words ^ (words >> np.uint64(shift))) * np.uint64(factor)
+    return words ^ (words >> np.uint64(31))
+
+
+def below(words: np.ndarray, share: float) -> np.ndarray:
+    """True for this share of random words."""
+    return (words >> np.uint64(11)) * 2.0**-53 < share

@@ -1,0 +1,77 @@
+"""ELECTRA's two losses: the generator's words, and the discriminator's doubts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from effjax.data.encode import IGNORED
+from effjax.distill.objective import Objective, Term, logits
+from effjax.distill.task_loss import label_term, labels_of
+from effjax.models.base import Outputs
+from effjax.types import Array, Aux, Batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorLM(Objective):
+    """-log p_G(x_i) at the masked tokens i: labels [B, L] with -100 elsewhere.
+
+    Source: arXiv 2003.10555, section 2, L_MLM.
+    """
+
+    def __call__(
+        self,
+        aux: Aux,
+        student: Outputs,
+        teachers: Mapping[str, Outputs],
+        batch: Batch,
+        *,
+        step: int | Array,
+        key: jax.Array | None,
+    ) -> Term:
+        del aux, teachers, step, key
+        guess, _ = guesses(student)
+        found = guess.astype(jnp.float32)
+        return label_term(found, labels_of(batch, "GeneratorLM"), student, batch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplacedTokens(Objective):
+    """-log p_D(is token i the original one?) over all tokens i; a generator's lucky guess is.
+
+    Source: arXiv 2003.10555, section 2, L_Disc. Deviation: a softmax over two classes, original and
+    replaced, where the paper has the logistic function of one number: of the two's difference.
+    """
+
+    def __call__(
+        self,
+        aux: Aux,
+        student: Outputs,
+        teachers: Mapping[str, Outputs],
+        batch: Batch,
+        *,
+        step: int | Array,
+        key: jax.Array | None,
+    ) -> Term:
+        del aux, teachers, step, key
+        replaced = replacements(student, batch).astype(jnp.int32)
+        return label_term(logits(student, "discriminator"), replaced, student, batch)
+
+
+def replacements(student: Outputs, batch: Batch) -> Array:
+    """Which tokens, [B, L], the discriminator saw otherwise than they were before masking."""
+    labels = labels_of(batch, "ReplacedTokens")
+    original = jnp.where(labels == IGNORED, batch["input_ids"], labels)
+    return guesses(student)[1] != original
+
+
+def guesses(student: Outputs) -> tuple[Array, Array]:
+    """The generator's logits, and the ids with its guesses in them.
+
+    Raises:
+        ValueError: the student has no generator.
+    """
+    if student.generator_logits is None or student.corrupted is None:
+        raise ValueError("the student has no generator; give it one with `with_generator`")
+    return student.generator_logits, student.corrupted

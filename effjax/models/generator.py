@@ -1,0 +1,188 @@
+"""A generator beside an encoder: ELECTRA's two networks, as one model while they are trained.
+
+    ids -> Embedding --> Generator -> p_G --> a guess in place of each mask
+               |  \\_____ E (output) ___/                 |
+               \\---------------> Embedding -> Blocks -> head -> original or replaced?
+
+Both networks share the whole embedding; the generator is a masked LM of its own width, and no
+gradient passes through a guess. Once trained, the generator is thrown away.
+
+Source: arXiv 2003.10555, section 2, with the weight sharing and the smaller generator of section
+3.2. Deviation: guesses are drawn at every token and used at the masked ones, whose number is not
+the same in all batches.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from effjax.layers.feedforward import ACTIVATIONS
+from effjax.layers.linear import Linear, product
+from effjax.layers.norm import LayerNorm
+from effjax.models import registry
+from effjax.models.architecture import Architecture
+from effjax.models.base import EncoderConfig, Outputs, Runtime
+from effjax.models.model import Model, init_params
+from effjax.models.postnorm import Block, PostNormEncoder, attention_masks, layer_rows
+from effjax.table import Axis, Row, Table, linear, norm, vector
+from effjax.types import Array, Batch, Bool, Float, Gates, Int
+
+PART = "generator"
+"""Where the generator's parameters are; all others are the encoder's."""
+
+PARTS = ("query", "key", "value", "attention_output", "attention_norm")
+PARTS += ("up", "down", "feedforward_norm")
+
+
+def with_generator(
+    model: Model, generator: EncoderConfig, *, mask_id: int, key: jax.Array
+) -> Model:
+    """The model with a new generator, whose guesses it reads in place of masks.
+
+    Its outputs have `generator_logits` and `corrupted`; all else in them is about the corrupted
+    input. Guesses are drawn where there is a stream "dropout"; where there is none, as in plain
+    inference, the likeliest word is the guess.
+
+    Args:
+        generator: depth, width and layers of the generator; the model's embedding is its own.
+        mask_id: the id of [MASK], which every token to be guessed is hidden behind.
+        key: of the generator's weights.
+
+    Raises:
+        ValueError: the model's encoder is of another kind, or the vocabularies differ.
+    """
+    if model.architecture.module is not PostNormEncoder:
+        raise ValueError(
+            "a generator goes with a plain post-norm encoder, "
+            f"which this {model.architecture.name} is not, or not any more"
+        )
+    if generator.vocab_size != model.config.vocab_size:
+        raise ValueError(
+            f"the generator has {generator.vocab_size} words, the model {model.config.vocab_size}; "
+            "they share one embedding"
+        )
+    new = init_params(Table(generator_rows(generator, model.config.hidden)), generator, key)
+    return model.replace(
+        architecture=paired(model.architecture, generator, mask_id), params={**model.params, **new}
+    )
+
+
+def without_generator(model: Model) -> Model:
+    """The encoder alone: an ordinary model."""
+    params = {name: part for name, part in model.params.items() if name != PART}
+    return model.replace(architecture=registry.get(model.architecture.name), params=params)
+
+
+@functools.lru_cache(maxsize=32)
+def paired(architecture: Architecture, generator: EncoderConfig, mask_id: int) -> Architecture:
+    """The architecture with a generator; the same one each time, since they are compared so."""
+
+    def rows(config: EncoderConfig, decoder: str | None) -> list[Row]:
+        return [*architecture.rows(config, decoder), *generator_rows(generator, config.hidden)]
+
+    def module(config: EncoderConfig, head: nn.Module | None, runtime: Runtime) -> nn.Module:
+        return WithGenerator(config, head, runtime, generator, mask_id)
+
+    return dataclasses.replace(architecture, rows=rows, module=module)
+
+
+class Generator(nn.Module):
+    """A masked LM over embeddings of some width that it is given."""
+
+    config: EncoderConfig
+    width: int
+    runtime: Runtime
+
+    def setup(self) -> None:
+        config, dtype = self.config, self.runtime.dtype
+        init = nn.initializers.normal(config.initializer_range)
+        if self.width != config.hidden:
+            self.projection = Linear((self.width,), (config.hidden,), dtype, kernel_init=init)
+        self.blocks = [
+            Block(config, spec, self.runtime, name=f"layer_{i}")
+            for i, spec in enumerate(config.layers)
+        ]
+        self.dense = Linear((config.hidden,), (self.width,), dtype, kernel_init=init)
+        self.norm = LayerNorm(config.norm_eps)
+        self.bias = self.param("bias", nn.initializers.zeros, (config.vocab_size,))
+
+    def __call__(
+        self,
+        x_BLE: Float[Array, "B L E"],
+        mask_B1LM: Bool[Array, "B 1 #L M"],
+        words_VE: Float[Array, "V E"],
+        deterministic: bool,
+    ) -> Float[Array, "B L V"]:
+        x_BLD = self.projection(x_BLE) if self.width != self.config.hidden else x_BLE
+        for block in self.blocks:
+            x_BLD, _ = block(x_BLD, mask_B1LM, (None, None), deterministic)
+        y_BLE = self.norm(ACTIVATIONS[self.config.activation](self.dense(x_BLD)))
+        dtype = self.runtime.dtype
+        return product(y_BLE, words_VE.T, 1, dtype) + self.bias.astype(dtype)
+
+
+class WithGenerator(PostNormEncoder):
+    """An encoder whose masks a generator fills in."""
+
+    generator_config: EncoderConfig
+    mask_id: int
+
+    def setup(self) -> None:
+        super().setup()
+        self.generator = Generator(self.generator_config, self.config.hidden, self.runtime)
+
+    def __call__(
+        self, batch: Batch, *, gates: Gates | None = None, deterministic: bool = True
+    ) -> Outputs:
+        """Runs both; arguments as of an encoder, rows of one sequence each or packed."""
+        ids_BL = batch["input_ids"]
+        fields = {name: value for name, value in batch.items() if value.shape == ids_BL.shape}
+        positions_BL = fields.get("position_ids", self.positions(fields))
+        types_BL = fields.get("token_type_ids")
+        x_BLE = self.embedding(ids_BL, positions_BL, types_BL, deterministic)
+        _, mask_B1LM = attention_masks(fields)
+        words_VE = self.embedding.word.embedding
+        logits_BLV = self.generator(x_BLE, mask_B1LM, words_VE, deterministic)
+        guess_BL = self.guess(logits_BLV).astype(ids_BL.dtype)
+        corrupted_BL = jnp.where(ids_BL == self.mask_id, guess_BL, ids_BL)
+        corrupted = {**batch, "input_ids": corrupted_BL}
+        outputs = super().__call__(corrupted, gates=gates, deterministic=deterministic)
+        return dataclasses.replace(outputs, generator_logits=logits_BLV, corrupted=corrupted_BL)
+
+    def guess(self, logits_BLV: Float[Array, "B L V"]) -> Int[Array, "B L"]:
+        """A word for every token, drawn from p_G."""
+        logits_BLV = jax.lax.stop_gradient(logits_BLV).astype(jnp.float32)
+        if not self.has_rng("dropout"):
+            return logits_BLV.argmax(-1)
+        return jax.random.categorical(self.make_rng("dropout"), logits_BLV)
+
+
+def generator_rows(config: EncoderConfig, width: int) -> list[Row]:
+    """The rows of a generator over embeddings of this width.
+
+    Hugging Face has no such model; the names are only ours, in its manner.
+    """
+    D, E = Axis("D", config.hidden, f"{PART}/hidden"), Axis("E", width, "hidden")
+    V = Axis("V", config.vocab_size, "vocabulary")
+    rows = linear("projection", (E,), (D,), hf=f"{PART}.projection") if width != D.size else []
+    for i, spec in enumerate(config.layers):
+        names = {name: f"{PART}.layer.{i}.{name}" for name in PARTS}
+        rows += layer_rows(i, spec, D, config.head_size, names)
+    rows += linear("dense", (D,), (E,), hf=f"{PART}.dense")
+    rows += norm("norm", E, hf=f"{PART}.norm")
+    rows += vector("bias", "bias", (V,), hf=f"{PART}.bias")
+    return [placed(row) for row in rows]
+
+
+def placed(row: Row) -> Row:
+    """The row below the generator, its heads and units apart from those of the encoder."""
+    axes = (
+        dataclasses.replace(axis, instance=f"{PART}/{axis.instance}")
+        if (axis.instance or "").startswith("layer_")
+        else axis
+        for axis in row.axes
+    )
+    return dataclasses.replace(row, path=f"{PART}/{row.path}", axes=tuple(axes))

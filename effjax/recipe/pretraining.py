@@ -1,0 +1,205 @@
+"""Pretraining: a new encoder on unlabelled text, as a masked LM or as ELECTRA's discriminator."""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from effjax import hf
+from effjax.data.bad_rows import BadRows, OnBad
+from effjax.data.corpus import encode_documents, load_corpus, unigram_loss
+from effjax.data.encode import Encoded
+from effjax.data.examples import split_off
+from effjax.data.masking import Masking
+from effjax.data.token_cache import cached
+from effjax.data.wordpiece import train_wordpiece
+from effjax.files import write_json
+from effjax.models.model import Model
+from effjax.recipe.arms import save
+from effjax.recipe.methods import Beginning, Method, masked_lm, replaced_tokens
+from effjax.recipe.progress import Bars
+from effjax.recipe.provenance import RECIPE, commit, provenance
+from effjax.recipe.spec import NewModel
+from effjax.train import Mesh, Training, fit
+from effjax.train.checkpoint import forget_checkpoints
+from effjax.train.claim import claim
+from effjax.train.curves import draw_curves, final_table
+from effjax.train.logs import read_history
+from effjax.train.loop import FitOptions
+from effjax.train.processes import by_first, exists
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """Documents, tokenised.
+
+    Attributes:
+        train: what is trained on.
+        held_out: what is reported.
+    """
+
+    tokenizer: Any
+    train: Encoded
+    held_out: Encoded
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretraining:
+    """A new encoder, trained on text without labels.
+
+    Attributes:
+        corpus: a task, whose training texts are taken, or a text file with one document per line.
+        held_out: documents set aside, on which the model is evaluated after every epoch.
+        tokenizer: a Hugging Face hub id or folder; None trains a WordPiece vocabulary on the
+            corpus.
+        vocab_size: of that new vocabulary.
+        model: the encoder's shape.
+        generator: the shape of ELECTRA's generator, which makes this the pretraining of a
+            discriminator; None is a masked LM.
+        discriminator_weight: of the discriminator's loss beside the generator's.
+        training: how it is trained.
+        mask_rate: share of the tokens that are to be predicted.
+        on_bad: whether a bad line of a text file stops the run, or is left out and counted.
+        seed: of the weights, what is held out, batch order, masks and dropout.
+        mesh: how the devices share the work.
+        wandb_project: logs go to this project on Weights & Biases too.
+    """
+
+    corpus: str
+    held_out: int
+    tokenizer: str | None = None
+    vocab_size: int = 8000
+    model: NewModel = field(default_factory=NewModel)
+    generator: NewModel | None = None
+    discriminator_weight: float = 50.0
+    training: Training
+    mask_rate: float = 0.15
+    on_bad: OnBad = "stop"
+    seed: int = 0
+    mesh: Mesh = field(default_factory=Mesh)
+    wandb_project: str | None = None
+
+    def run(self, out: Path, *, accept_changes: bool = False) -> None:
+        """Pretrains into `out`, going on where an interrupted run of the same recipe stopped.
+
+        Writes results.json, and the model as a Hugging Face folder, which other recipes take as
+        their `source`.
+
+        Args:
+            accept_changes: goes on with what another recipe left in `out`; the results then list
+                both.
+
+        Raises:
+            ValueError: `out` holds another recipe, or the recipe does not fit the corpus.
+        """
+        begun = time.perf_counter()
+        by_first(lambda: claim(out / RECIPE, self, accept_changes=accept_changes))
+        folder = out / "runs" / f"seed-{self.seed}"
+        if not exists(folder / "result.json"):
+            how: FitOptions = {
+                "mesh": self.mesh,
+                "accept_changes": accept_changes,
+                "wandb_project": self.wandb_project,
+            }
+            self.train(folder, out / "model", how)
+        result = json.loads((folder / "result.json").read_text())
+        report = {**result, **provenance(self, out, time.perf_counter() - begun)}
+        by_first(lambda: publish(report, out))
+
+    def train(self, folder: Path, save_to: Path, how: FitOptions) -> None:
+        """Trains and evaluates; a result.json in `folder` says that this is done."""
+        corpus = self.prepare()
+        method = self.method(corpus.tokenizer)
+
+        def look(model: Model) -> Mapping[str, float]:
+            metrics = method.evaluate(model, corpus.held_out, method.masking)
+            return {f"held_out/{name}": value for name, value in metrics.items()}
+
+        with Bars() as bars:
+            fitted = fit(
+                method.model,
+                corpus.train,
+                method.objective,
+                self.training,
+                seed=self.seed,
+                folder=folder,
+                masking=method.masking,
+                evaluation=look,
+                progress=bars.training(f"seed {self.seed}"),
+                **how,
+            )
+            metrics = method.evaluate(fitted.model, corpus.held_out, method.masking)
+            save(method.finished(fitted.model), save_to, corpus.tokenizer, {"held_out": metrics})
+            result = {
+                "corpus": self.corpus,
+                "tokens": {"train": tokens(corpus.train), "held_out": tokens(corpus.held_out)},
+                "held_out": metrics,
+                "unigram_loss": unigram_loss(
+                    corpus.train, corpus.held_out, method.masking.ordinary
+                ),
+                "steps": fitted.steps,
+                "seconds": fitted.seconds,
+                "commit": commit(),
+            }
+            by_first(lambda: finish(folder, result))
+            bars.print(final_table(read_history(folder)))
+
+    def prepare(self) -> Corpus:
+        """Loads and tokenises the corpus; nothing of what is held out is trained on, nor is the
+        vocabulary.
+        """
+        documents = load_corpus(self.corpus, BadRows(self.on_bad))
+        train, held_out = split_off(documents, self.held_out, self.seed)
+        length = self.training.max_length
+        if self.tokenizer is None:
+            tokenizer = train_wordpiece(train.texts[0], self.vocab_size, max_length=length)
+        else:
+            tokenizer = hf.load_tokenizer(self.tokenizer)
+        return Corpus(
+            tokenizer,
+            cached(encode_documents, tokenizer, train, length),
+            cached(encode_documents, tokenizer, held_out, length),
+        )
+
+    def method(self, tokenizer: Any) -> Method:
+        """How this recipe pretrains."""
+        begin = Beginning(
+            masking=Masking.of(tokenizer, rate=self.mask_rate),
+            pad_id=tokenizer.pad_token_id,
+            max_length=self.training.max_length,
+            runtime=self.training.runtime(),
+            seed=self.seed,
+        )
+        if self.generator is None:
+            return masked_lm(begin, self.model)
+        weight = self.discriminator_weight
+        return replaced_tokens(begin, self.model, self.generator, weight=weight)
+
+
+def tokens(encoded: Encoded) -> int:
+    """All tokens, special ones included."""
+    return len(encoded.input_ids)
+
+
+def finish(folder: Path, result: Mapping[str, Any]) -> None:
+    """What is kept of a finished run: its curves and its result, and not the checkpoints."""
+    draw_curves(folder)
+    write_json(folder / "result.json", result)
+    forget_checkpoints(folder)
+
+
+def publish(report: Mapping[str, Any], out: Path) -> None:
+    """Writes results.json, and prints the scores and where everything is."""
+    write_json(out / "results.json", report)
+    table = Table("held out", "value", title=f"{report['corpus']}, pretrained")
+    for name, value in report["held_out"].items():
+        table.add_row(name, f"{value:.4f}")
+    table.add_row("loss of frequencies alone", f"{report['unigram_loss']:.4f}")
+    console = Console()
+    console.print(table)
+    console.print(f"results.json and model/ are in {out}", highlight=False)

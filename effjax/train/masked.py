@@ -1,0 +1,142 @@
+"""Scores of models that are pretrained on masked text: a masked LM, and ELECTRA's pair."""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from effjax.data.batches import eval_batches
+from effjax.data.encode import Encoded
+from effjax.data.layouts import ALL, Share
+from effjax.data.masking import Masking
+from effjax.distill import GeneratorLM, MaskedLM, ReplacedTokens, Term
+from effjax.distill.objective import logits
+from effjax.distill.replaced_tokens import replacements
+from effjax.models.base import Outputs
+from effjax.models.model import INPUTS, Model, apply, forward, inputs
+from effjax.train.mesh import copied, gathered, mesh_of, place_batch, share_of, spread
+from effjax.types import Array, Batch, Float
+
+Sums = Callable[[Model, Batch, jax.Array], Array]
+
+
+def evaluate_masked_lm(
+    model: Model, encoded: Encoded, masking: Masking, *, seed: int = 0, batch_size: int = 32
+) -> dict[str, float]:
+    """Accuracy, mean loss in nats and perplexity (its exponential) at the masked tokens.
+
+    Args:
+        seed: of the masks, which are the same for every model and in every call.
+
+    Raises:
+        ValueError: the model has no masked-lm head, or no token is masked.
+    """
+    if model.config.head != "masked-lm":
+        raise ValueError(
+            f"masked words are predicted by the head masked-lm; this model has "
+            f"{model.config.head!r}"
+        )
+    right, loss, count = totals(masked_lm_sums, model, encoded, masking, seed, batch_size)
+    return {
+        "accuracy": right / count,
+        "loss": loss / count,
+        "perplexity": math.exp(loss / count),
+    }
+
+
+def evaluate_replaced_tokens(
+    model: Model, encoded: Encoded, masking: Masking, *, seed: int = 0, batch_size: int = 32
+) -> dict[str, float]:
+    """How well a discriminator tells replaced tokens from original ones.
+
+    Args:
+        model: one `with_generator`, which is the stronger opponent the better it is trained.
+        seed: of masks and guesses.
+
+    Returns:
+        Over all tokens the discriminator's `accuracy`, that of always saying "original"
+        (`majority`), and mean `loss`; `generator/loss` over the masked ones. In nats.
+
+    Raises:
+        ValueError: the model has no generator, or no token is masked.
+    """
+    found = totals(replaced_sums, model, encoded, masking, seed, batch_size)
+    right, original, loss, tokens, generator_loss, masked = found
+    return {
+        "accuracy": right / tokens,
+        "majority": original / tokens,
+        "loss": loss / tokens,
+        "generator/loss": generator_loss / masked,
+    }
+
+
+def totals(
+    sums: Sums, model: Model, encoded: Encoded, masking: Masking, seed: int, batch_size: int
+) -> list[float]:
+    """What `sums` gives, over all examples; the last is the number of masked tokens."""
+    mesh = mesh_of(model.params)
+    share = ALL if mesh is None else Share(multiple=share_of(mesh).multiple)
+    batches = eval_batches(encoded, batch_size, pad_id=model.config.pad_token_id, share=share)
+    found = np.zeros(())
+    for i, batch in enumerate(batches):
+        masked = masking(batch, seed=seed, epoch=0)
+        labels = {name: jnp.asarray(masked[name]) for name in ("labels", "example_mask")}
+        fields: Batch = inputs(model.config, masked) | labels
+        key = jax.random.fold_in(jax.random.key(seed), i)
+        if mesh is not None:
+            fields, key = place_batch(fields, mesh), spread(key, copied(mesh))
+        found = found + np.asarray(gathered(sums(model, fields, key)), np.float64)
+    if not found[-1]:
+        raise ValueError(f"no token of {len(encoded)} examples is masked; nothing can be scored")
+    return [float(x) for x in found]
+
+
+@jax.jit
+def masked_lm_sums(model: Model, batch: Batch, key: jax.Array) -> Float[Array, "3"]:
+    """Over the masked tokens: right ones, losses, all.
+
+    The logits, one for every word at every token, never leave the device.
+    """
+    del key
+    outputs = forward(model, inputs_of(batch))
+    term = MaskedLM()({}, outputs, {}, batch, step=0, key=None)
+    right = logits(outputs, "model").argmax(-1) == batch["labels"]
+    return jnp.stack([count(right, term), loss(term), term.total()])
+
+
+@jax.jit
+def replaced_sums(model: Model, batch: Batch, key: jax.Array) -> Float[Array, "6"]:
+    """Over all tokens: right ones, original ones, losses, all; over the masked: losses, all."""
+    rngs = {"dropout": key}  # the stream that guesses are drawn from; nothing is dropped out
+    outputs: Outputs = apply(model.module, model.params, inputs_of(batch), rngs=rngs)
+    terms = [x({}, outputs, {}, batch, step=0, key=None) for x in (ReplacedTokens(), GeneratorLM())]
+    discriminator, generator = terms
+    replaced = replacements(outputs, batch)
+    said = logits(outputs, "discriminator").argmax(-1) == 1
+    return jnp.stack(
+        [
+            count(said == replaced, discriminator),
+            count(~replaced, discriminator),
+            loss(discriminator),
+            discriminator.total(),
+            loss(generator),
+            generator.total(),
+        ]
+    )
+
+
+def inputs_of(batch: Batch) -> Batch:
+    """What a model reads of a batch."""
+    return {name: batch[name] for name in INPUTS if name in batch}
+
+
+def loss(term: Term) -> Float[Array, ""]:
+    """The sum of a term's weighted values."""
+    return term.mean(jnp.ones(()))
+
+
+def count(which: Array, term: Term) -> Float[Array, ""]:
+    """The sum of a term's weights where `which` is true."""
+    return jnp.where(which, term.weights, 0.0).sum()
