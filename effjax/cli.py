@@ -1,4 +1,4 @@
-"""The command line: `effjax run|evaluate|predict|convert|verify|measure|data|list`.
+"""The command line: `effjax run|evaluate|predict|glue|convert|verify|measure|data|list`.
 
 What a user got wrong ends in one line on stderr and exit code 2; `EFFJAX_TRACEBACK=1` shows where
 it was raised.
@@ -19,12 +19,13 @@ from effjax import cache
 from effjax.commands.catalogue import Data, List
 from effjax.commands.checkpoints import Convert, Measure, Verify
 from effjax.commands.predictions import Evaluate, Predict
-from effjax.commands.recipes import Run, recipe_help
+from effjax.commands.recipes import Glue, Run, recipe_help
 
 Command: Any = (
     Annotated[Run, subcommand("run")]
     | Annotated[Evaluate, subcommand("evaluate")]
     | Annotated[Predict, subcommand("predict")]
+    | Annotated[Glue, subcommand("glue")]
     | Annotated[Convert, subcommand("convert")]
     | Annotated[Verify, subcommand("verify")]
     | Annotated[Measure, subcommand("measure")]

@@ -188,10 +188,12 @@ def _options(arguments: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
 
 def _unknown(given: str, leaves: dict[str, Leaf]) -> str:
     wanted = given.replace("_", "-")
-    close = difflib.get_close_matches(wanted, leaves, n=3, cutoff=0.6)
+    if whole := leaves.get(wanted.rpartition(".")[0]):
+        shown = values.show(whole.value)
+        return f"unknown recipe field {given!r}; {whole.name!r} is one value here: {shown}"
+    parts = [name for name in leaves if name.startswith(f"{wanted}.")]
+    close = parts[:3] or difflib.get_close_matches(wanted, leaves, n=3, cutoff=0.6)
     last = wanted.rpartition(".")[2]
     close += [n for n in leaves if n.rpartition(".")[2] == last and n not in close][:3]
-    if not close and any(n.startswith(f"{wanted}.") for n in leaves):
-        close = [n for n in leaves if n.startswith(f"{wanted}.")][:3]
     hint = f"closest: {', '.join(close)}" if close else f"there are: {', '.join(leaves)}"
     return f"unknown recipe field {given!r}; {hint}"

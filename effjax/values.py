@@ -1,9 +1,11 @@
 """Values on the command line: text to a value of an annotated type, and back.
 
 Known are bool, int, float, str, Path, `Literal`, enums (by member name), unions of these with None,
-and tuples of them. A field of any other type is set in the config file.
+and tuples of them. A field of any other type is set in the config file. Records in a union are no
+values: where a recipe has one, its fields have names of their own.
 """
 
+import dataclasses
 import enum
 import types
 from pathlib import Path
@@ -35,7 +37,11 @@ def _parse_union(members: tuple[Any, ...], tokens: list[str]) -> Any:
                 return parse(member, tokens)
             except ValueError:
                 continue
-    raise ValueError(f"expected {' or '.join(spell(m) for m in members)}")
+    raise ValueError(f"expected {' or '.join(map(spell, _plain(members)))}")
+
+
+def _plain(members: tuple[Any, ...]) -> list[Any]:
+    return [member for member in members if not dataclasses.is_dataclass(member)]
 
 
 def _parse_tuple(members: tuple[Any, ...], tokens: list[str]) -> tuple[Any, ...]:
@@ -74,7 +80,7 @@ def spell(kind: Any) -> str:
     if origin is Literal:
         return "|".join(map(str, arguments))
     if origin in (Union, types.UnionType):
-        return "|".join(map(spell, arguments))
+        return "|".join(map(spell, _plain(arguments)))
     if origin is tuple and arguments:
         repeated = arguments[-1] is Ellipsis
         return f"[{spell(arguments[0])} ...]" if repeated else " ".join(map(spell, arguments))

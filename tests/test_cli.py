@@ -12,7 +12,7 @@ from effjax.cli import main
 from effjax.commands.catalogue import architectures, objectives, tasks
 from effjax.commands.predictions import label_lines
 
-COMMANDS = ["run", "evaluate", "predict", "convert", "verify", "measure", "data", "list"]
+COMMANDS = ["run", "evaluate", "predict", "glue", "convert", "verify", "measure", "data", "list"]
 
 CONFIG = '''"""Writes down what it was given.
 
@@ -138,9 +138,18 @@ def test_a_dataset_that_is_not_there_comes_with_the_import_command(
     assert "effjax data import glue/rte --source FOLDER" in line
 
 
+def test_a_dataset_of_two_tasks_is_imported_under_its_own_name(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    task = ["--task", "similarity/stsb", "--data-dir", str(tmp_path)]
+    assert "effjax data import glue/stsb --source" in error_line(capsys, "evaluate", "x", *task)
+
+
 def test_predict_takes_text_or_a_task(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in (["folder"], ["folder", "lines.txt", "--task", "glue/sst2"]):
         assert "either a text file or --task" in error_line(capsys, "predict", *arguments)
+    line = error_line(capsys, "predict", "folder", "--task", "similarity/stsb")
+    assert "similarity/stsb has no leaderboard" in line
 
 
 @pytest.mark.parametrize("arguments", [["lsit"], ["list", "--all"], ["evaluate", "folder"], []])

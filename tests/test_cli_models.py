@@ -5,12 +5,20 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import jax
+import numpy as np
 import pytest
 
 from effjax import cache
 from effjax.cli import main
 from effjax.data.wordpiece import train_wordpiece
-from effjax.hf import read, save_pretrained
+from effjax.hf import (
+    SentenceEncoder,
+    from_pretrained,
+    load_tokenizer,
+    read,
+    save_pretrained,
+    save_sentence_encoder,
+)
 from effjax.models.base import Runtime
 from effjax.models.model import create
 from effjax.tree import flatten
@@ -98,6 +106,32 @@ def test_evaluate_refuses_a_model_of_another_task(
         patch.setitem(tasks.TASKS, "toy/three", task)
         assert main(["evaluate", str(folder), "--task", "toy/three"]) == 2
     assert "LABEL_0, LABEL_1; those of toy/three: a, b, c" in capsys.readouterr().err
+
+
+def test_similarity_is_evaluated_with_the_pooling_of_the_folder(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = ["the film", "good", "a bad end"], ["a film", "not bad", "the film"]
+    golds = [4.0, 3.0, 0.5]
+    rows = [f"{a}\t{b}\t{score}" for a, b, score in zip(first, second, golds, strict=True)]
+    for name in ("train.tsv", "dev.tsv", "test.tsv"):
+        Path(name).write_text("\n".join(["sentence1\tsentence2\tscore", *rows]))
+    assert main(["data", "import", "similarity/stsb", "--source", ".", "--data-dir", "tfds"]) == 0
+    assert Path("tfds/glue/stsb").is_dir()
+    tokenizer, bare = load_tokenizer(folder), from_pretrained(folder, head=None)
+    largest = SentenceEncoder(bare, "max")
+    save_sentence_encoder(largest, "max", tokenizer=tokenizer)
+    pearson = {}
+    for source, encoder in ((str(folder), SentenceEncoder(bare)), ("./max", largest)):
+        capsys.readouterr()
+        assert main(["evaluate", source, "--task", "similarity/stsb", "--data-dir", "tfds"]) == 0
+        lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+        vectors = encoder.encode(tokenizer, first + second)
+        expected = np.corrcoef(np.sum(vectors[:3] * vectors[3:], axis=1), golds)[0, 1]
+        assert [name for name, *_ in lines] == ["spearman", "pearson", "n"]
+        assert float(lines[1][1]) == pytest.approx(expected, abs=1e-4)
+        pearson[source] = lines[1][1]
+    assert len(set(pearson.values())) == 2
 
 
 def test_convert_keeps_weights_and_tokenizer_bit_by_bit(folder: Path, tmp_path: Path) -> None:

@@ -215,6 +215,29 @@ def test_help_has_every_field_with_its_default_and_documentation() -> None:
     assert "--train.limit INT|none  (default: none)" in text
 
 
+def test_a_field_that_is_a_name_or_a_record_takes_overrides_as_either() -> None:
+    from effjax.data import TextFiles
+    from effjax.recipe import Finetuning
+    from effjax.train import Training
+
+    files = TextFiles(train="a.csv", text=("text",), label="label", labels=("bad", "good"))
+    recipe = Finetuning(task=files, splits=("validation",), source="x", training=Training())
+    changed = override(recipe, ["--task.train", "b.tsv", "--task.text", "x", "y", "--task.labels"])
+    assert changed.task == dataclasses.replace(files, train="b.tsv", text=("x", "y"), labels=())
+    text = describe(recipe)
+    assert "--task.train TEXT  (default: a.csv)\n        File of the training split" in text
+    assert "--task.validation TEXT|none  (default: none)" in text
+    with pytest.raises(ValueError, match=r"unknown recipe field 'task'; closest: task\.train"):
+        override(recipe, ["--task", "glue/sst2"])
+    with pytest.raises(ValueError, match="columns"):
+        override(recipe, ["--task.label", "text"])
+    named = dataclasses.replace(recipe, task="glue/sst2")
+    assert override(named, ["--task", "glue/mrpc"]).task == "glue/mrpc"
+    assert "--task TEXT  (default: glue/sst2)" in describe(named)
+    with pytest.raises(ValueError, match=r"'task\.train'; 'task' is one value here: glue/sst2"):
+        override(named, ["--task.train", "b.csv"])
+
+
 def test_the_objectives_of_the_library_take_overrides() -> None:
     from effjax.distill import SoftTargets, TaskLoss
     from effjax.distill import Weighted as LibraryWeighted

@@ -10,6 +10,7 @@ from tyro.conf import Positional, arg
 if TYPE_CHECKING:
     from effjax.data.examples import Examples
     from effjax.data.tasks import Task
+    from effjax.hf import SentenceEncoder
     from effjax.models.model import Model
 
 DType = Literal["float32", "bfloat16"]
@@ -20,6 +21,8 @@ class Evaluate:
     """Print the official metrics of a model on a labelled split of a task.
 
     Example: effjax evaluate out/student --task glue/sst2
+
+    Example: effjax evaluate sentence-transformers/all-MiniLM-L6-v2 --task similarity/stsb
     """
 
     folder: Positional[Annotated[str, arg(metavar="FOLDER")]]
@@ -50,8 +53,8 @@ class Evaluate:
         if not task.has_labels(split):
             raise ValueError(f"{task.name}: the labels of split {split!r} are not public")
         examples = load(task, split, self.data_dir)
-        model, tokenizer = _load(self.folder, self.dtype, task)
-        prepared = prepare(task, tokenizer, examples, min(self.max_length, model.config.max_length))
+        model, tokenizer, longest = _answering(self.folder, self.dtype, task)
+        prepared = prepare(task, tokenizer, examples, min(self.max_length, longest))
         metrics, right = evaluate(model, task, prepared, batch_size=self.batch_size)
         for metric, value in metrics.items():
             print(f"{metric}  {value:.4f}")
@@ -115,10 +118,11 @@ class Predict:
     def _submission(self, name: str) -> None:
         from effjax.data.datasets import load
         from effjax.data.metrics import decide
-        from effjax.data.submission import write_submission
+        from effjax.data.submission import check_leaderboard, write_submission
         from effjax.data.tasks import get_task
 
         task = get_task(name)
+        check_leaderboard(task)
         splits = (self.split,) if self.split else task.test
         examples = {split: load(task, split, self.data_dir) for split in splits}
         model, tokenizer = _load(self.folder, self.dtype, task)
@@ -137,6 +141,21 @@ def label_lines(logits: np.ndarray, labels: tuple[str, ...]) -> list[str]:
         return [f"{score:.6f}" for score in logits[:, 0]]
     rows = zip(logits.argmax(1), softmax(logits, axis=1).max(1), strict=True)
     return [f"{labels[best]}\t{probability:.6f}" for best, probability in rows]
+
+
+def _answering(
+    folder: str, dtype: DType, task: "Task"
+) -> tuple["Model | SentenceEncoder", Any, int]:
+    """What answers a task, its tokenizer, and the most tokens of a text that it reads."""
+    from effjax.data.kinds import KINDS
+    from effjax.hf import load_tokenizer, read_sentence_encoder
+    from effjax.models.base import Runtime
+
+    if KINDS[task.kind].head is not None:
+        model, tokenizer = _load(folder, dtype, task)
+        return model, tokenizer, model.config.max_length
+    encoder = read_sentence_encoder(folder, runtime=Runtime.auto(dtype))
+    return encoder, load_tokenizer(folder), encoder.longest
 
 
 def _load(folder: str, dtype: DType, task: "Task | None" = None) -> tuple["Model", Any]:

@@ -1,4 +1,6 @@
-"""`effjax run`: a recipe from a Python file, with any field overridden."""
+"""`effjax run`: a recipe from a Python file, with any field overridden; `effjax glue`: what the
+results of several amount to.
+"""
 
 import dataclasses
 import importlib.util
@@ -37,6 +39,26 @@ class Run:
         recipe = override(load_recipe(self.config), self.overrides)
         out = self.out or Path("runs") / self.config.stem
         recipe.run(out, accept_changes=self.accept_changes)
+
+
+@dataclass(frozen=True)
+class Glue:
+    """Print the GLUE score of fine-tunings on its nine tasks.
+
+    Example: effjax glue runs/finetune_*/results.json
+    """
+
+    results: Positional[Annotated[tuple[Path, ...], arg(metavar="RESULTS ...")]]
+    """The results.json that `effjax run` wrote for each task."""
+
+    def __call__(self) -> None:
+        from effjax.data.glue_score import glue_score, task_scores
+        from effjax.recipe.finetuning import read_scores
+
+        scores = read_scores(self.results)
+        for name, score in task_scores(scores).items():
+            print(f"{name}  {score:.4f}")
+        print(f"GLUE score  {glue_score(scores):.4f}  (development splits)")
 
 
 def load_recipe(config: Path) -> Any:

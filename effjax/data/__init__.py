@@ -8,9 +8,11 @@ from effjax.data.batches import TrainBatches, eval_batches, padding_share, steps
 from effjax.data.datasets import import_folder, load
 from effjax.data.encode import Encoded, encode
 from effjax.data.examples import Examples, split_off
+from effjax.data.glue_score import glue_score
 from effjax.data.layouts import BUCKETS, WIDTHS, Batch, Layout, packed_batches, padded_batches
 from effjax.data.metrics import Difference, decide, evaluate, paired_bootstrap, wilson_interval
 from effjax.data.submission import write_submission
+from effjax.data.tables import TextFiles
 from effjax.data.tasks import TASKS, Task, get_task
 
 __all__ = [
@@ -23,12 +25,14 @@ __all__ = [
     "Examples",
     "Layout",
     "Task",
+    "TextFiles",
     "TrainBatches",
     "decide",
     "encode",
     "eval_batches",
     "evaluate",
     "get_task",
+    "glue_score",
     "import_folder",
     "load",
     "packed_batches",

@@ -96,11 +96,12 @@ def _builder(task: Task, data_dir: str | Path | None) -> Any:
 
     # TFDS reads what is on disk here, and fails in as many ways as files can be broken.
     try:
-        return tfds.builder(task.name, data_dir=data_dir, file_format="array_record")
+        return tfds.builder(task.tfds_name, data_dir=data_dir, file_format="array_record")
     except Exception as error:
-        where = data_dir or "TFDS's default folder"
-        reason = _one_line(error)
-        raise ValueError(f"{task.name} in {where} cannot be opened by TFDS: {reason}") from error
+        where, reason = data_dir or "TFDS's default folder", _one_line(error)
+        raise ValueError(
+            f"{task.tfds_name} in {where} cannot be opened by TFDS: {reason}"
+        ) from error
 
 
 def _read(task: Task, builder: Any, split: str) -> AnyExamples:
@@ -123,9 +124,10 @@ def _download(task: Task, builder: Any) -> None:
         urllib.request.urlopen(probe, timeout=_PROBE_SECONDS).close()
         builder.download_and_prepare(file_format="array_record")
     except Exception as error:
-        missing = f"{task.name} is not in {builder.data_dir} and cannot be downloaded"
+        name, reason = task.tfds_name, _one_line(error)
+        missing = f"{name} is not in {builder.data_dir} and cannot be downloaded ({reason})"
         raise FileNotFoundError(
-            f"{missing} ({_one_line(error)}); run: effjax data import {task.name} --source FOLDER"
+            f"{missing}; run: effjax data import {name} --source FOLDER"
         ) from error
 
 
@@ -138,7 +140,7 @@ def _write(task: Task, builder: Any, splits: dict[str, AnyExamples]) -> None:
     root.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=".importing-", dir=root))
     try:
-        draft = tfds.builder(task.name, data_dir=beside, file_format="array_record")
+        draft = tfds.builder(task.tfds_name, data_dir=beside, file_format="array_record")
         draft.data_path.mkdir(parents=True)
         writer = tfds.core.SequentialWriter(
             draft.info, max_examples_per_shard=1_000_000, file_format="array_record"

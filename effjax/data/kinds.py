@@ -1,7 +1,8 @@
-"""Kinds of tasks: how examples become arrays, and logits the official score.
+"""Kinds of tasks: how examples become arrays, and a model's answers the official score.
 
 Text is classified or scored as a whole, questions are answered by a span of their context, tags
-belong to words. Training, evaluation and recipes know no task beyond these three rules.
+belong to words; similarity is read off the vectors of two sentences. Training, evaluation and
+recipes know no task beyond these four rules.
 """
 
 from collections.abc import Callable
@@ -40,13 +41,15 @@ class Kind:
     """What all tasks of one kind share.
 
     Attributes:
-        head: the task head that answers it (`effjax.models.base.Head`).
+        head: the task head that answers it (`effjax.models.base.Head`); None where a bare encoder
+            does, by its sentence vectors.
         per_token: whether logits are one row per token [T, C], not per example [n, C].
         encode: (tokenizer, examples, longest in tokens) -> the tokens.
-        score: (task, examples, their tokens, logits) -> the score.
+        score: (task, examples, their tokens, logits) -> the score; without a head, vectors [n, D]
+            in place of logits.
     """
 
-    head: Literal["sequence-classification", "question-answering", "token-classification"]
+    head: Literal["sequence-classification", "question-answering", "token-classification"] | None
     per_token: bool
     encode: Callable[[Any, Any, int], Encoded]
     score: Callable[[Task, Any, Any, np.ndarray], Score]
@@ -95,6 +98,22 @@ def score_tags(
     return Score(headline_first(task, metrics), np.asarray(right, bool))
 
 
+def score_similarity(task: Task, pairs: Examples, encoded: Encoded, vectors: np.ndarray) -> Score:
+    """The cosine of the two sentences' vectors, correlated with the gold score.
+
+    Source: arXiv 1908.10084, section 4.1, as in the `EmbeddingSimilarityEvaluator` of
+    sentence-transformers.
+
+    Args:
+        vectors: [2n, D], as `encode_sentences` orders the sentences of n pairs.
+    """
+    del encoded
+    lengths = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    first, second = np.split(vectors / lengths, 2)
+    metrics = evaluate(task, np.sum(first * second, axis=1), pairs.labels)
+    return Score(metrics, np.zeros(0, bool))
+
+
 def headline_first(task: Task, metrics: dict[str, float]) -> dict[str, float]:
     """The same metrics in the order of the task's, others after them."""
     return {name: metrics[name] for name in task.metrics} | metrics
@@ -106,10 +125,18 @@ def encode_questions(tokenizer: Any, questions: Questions, max_length: int) -> W
     return windows(tokenizer, questions, max_length=max_length, stride=stride)
 
 
+def encode_sentences(tokenizer: Any, pairs: Examples, max_length: int) -> Encoded:
+    """Every sentence alone: those of the first column, then those of the second."""
+    sentences = [text for column in pairs.texts for text in column]
+    numbers = np.arange(len(sentences), dtype=np.int32)
+    return encode(tokenizer, Examples((sentences,), None, numbers), max_length)
+
+
 KINDS: dict[str, Kind] = {
     "text": Kind("sequence-classification", False, encode, score_text),
     "answers": Kind("question-answering", True, encode_questions, score_answers),
     "tags": Kind("token-classification", True, encode_tags, score_tags),
+    "similarity": Kind(None, False, encode_sentences, score_similarity),
 }
 
 

@@ -30,8 +30,7 @@ def write_submission(
         ValueError: If the task takes no submissions, a split is not a test split, or a prediction
             is no class or score.
     """
-    if not task.submission:
-        raise ValueError(f"{task.name} has no leaderboard to write a submission for")
+    check_leaderboard(task)
     names = dict(zip(task.test, task.submission, strict=True))
     for split in predictions:
         if split not in names:
@@ -47,6 +46,12 @@ def write_submission(
         beside.write_text("\n".join(lines) + "\n", encoding="utf-8")
         os.replace(beside, folder / name)
     return [folder / name for name in contents]
+
+
+def check_leaderboard(task: Task) -> None:
+    """Raises ValueError when a task takes no submissions."""
+    if not task.submission:
+        raise ValueError(f"{task.name} has no leaderboard to write a submission for")
 
 
 def _spell(task: Task, values: np.ndarray) -> list[str]:

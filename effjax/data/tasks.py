@@ -18,7 +18,8 @@ class Task:
     """One dataset with its labels, splits and metrics.
 
     Args:
-        name: The TFDS name (`glue/sst2`), or the name of a generated dataset.
+        name: The TFDS name (`glue/sst2`), or a name of our own: of a generated dataset, or of
+            another use of a `dataset`.
         title: The official name, which is also the name of GLUE's folder.
         text: Feature names of the text columns: one, or two for sentence pairs.
         columns: The same columns as the official TSV files call them.
@@ -32,6 +33,8 @@ class Task:
         metrics: Official metrics (`effjax.data.metrics`); the first is the headline.
         submission: Submission file per test split; empty when there is no leaderboard.
         score_range: Lowest and highest score of a regression task.
+        kind: What is predicted, for which `effjax.data.kinds` has the rules.
+        dataset: The TFDS name, where it is not the task's.
         source: `tfds`, or `generated` by `effjax.data.toy`.
         format: What official files and TFDS rows look like (`effjax.data.formats`).
         files: Official file of every split, where they do not follow from the format.
@@ -50,6 +53,8 @@ class Task:
     test: tuple[str, ...] = ("test",)
     submission: tuple[str, ...] = ()
     score_range: tuple[float, float] | None = None
+    kind: Literal["text", "answers", "tags", "similarity"] = "text"
+    dataset: str | None = None
     source: Literal["tfds", "generated"] = "tfds"
     format: Literal["glue", "imdb", "squad", "conll"] = "glue"
     files: tuple[str, ...] = ()
@@ -60,15 +65,14 @@ class Task:
         return ("train", *self.dev, *self.test)
 
     @property
-    def kind(self) -> Literal["text", "answers", "tags"]:
-        """What is predicted, for which `effjax.data.kinds` has the rules."""
-        special: dict[str, Literal["answers", "tags"]] = {"squad": "answers", "conll": "tags"}
-        return special.get(self.format, "text")
+    def tfds_name(self) -> str:
+        """What TFDS calls the dataset."""
+        return self.dataset or self.name
 
     @property
     def regression(self) -> bool:
         """True when the label is a score, not a class."""
-        return self.kind == "text" and not self.labels
+        return not self.labels
 
     def has_labels(self, split: str) -> bool:
         """Whether the labels of a split are public."""
@@ -201,6 +205,7 @@ _RECORDS = (
         metrics=("f1", "exact_match"),
         format="squad",
         files=("train-v1.1.json", "dev-v1.1.json"),
+        kind="answers",
     ),
     Task(
         name="squad/v2.0",
@@ -211,6 +216,7 @@ _RECORDS = (
         metrics=("f1", "exact_match"),
         format="squad",
         files=("train-v2.0.json", "dev-v2.0.json"),
+        kind="answers",
     ),
     Task(
         name="conll2003/conll2003",
@@ -225,6 +231,19 @@ _RECORDS = (
         metrics=("f1", "precision", "recall"),
         format="conll",
         files=("train.txt", "valid.txt", "test.txt"),
+        kind="tags",
+    ),
+    Task(
+        name="similarity/stsb",
+        title="STS-B",
+        text=_PAIR,
+        columns=_PAIR,
+        labels=(),
+        label_column="score",
+        metrics=("spearman", "pearson"),
+        score_range=(0.0, 5.0),
+        kind="similarity",
+        dataset="glue/stsb",
     ),
     Task(
         name="toy/sentiment",

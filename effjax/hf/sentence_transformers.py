@@ -14,6 +14,9 @@ from typing import Any, Literal, get_args
 import jax.numpy as jnp
 import numpy as np
 
+from effjax.data.batches import eval_batches
+from effjax.data.encode import Encoded, encode
+from effjax.data.examples import Examples
 from effjax.files import atomic_folder
 from effjax.hf.card import model_card
 from effjax.hf.read import from_pretrained
@@ -31,8 +34,6 @@ SWITCHES: Mapping[str, Pooling] = {
     "pooling_mode_max_tokens": "max",
 }
 POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
-LENGTH_STEP = 16
-"""Batches are padded to a multiple of this, so that few shapes compile."""
 
 log = logging.getLogger("effjax")
 
@@ -60,18 +61,23 @@ class SentenceEncoder:
             tokenizer: one of transformers.
             batch_size: texts at a time; those of similar length go together.
         """
-        longest = min(self.max_length or self.model.config.max_length, self.model.config.max_length)
-        ids = tokenizer(list(texts), truncation=True, max_length=longest)["input_ids"]
-        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-        vectors = np.zeros((len(ids), self.model.config.hidden), np.float32)
-        for begin in range(0, len(order), batch_size):
-            rows = order[begin : begin + batch_size]
-            batch = pad([ids[i] for i in rows], batch_size, longest, tokenizer.pad_token_id)
+        examples = Examples((list(texts),), None, np.arange(len(texts), dtype=np.int32))
+        return self.embed(encode(tokenizer, examples, self.longest), batch_size)
+
+    def embed(self, encoded: Encoded, batch_size: int = 32) -> np.ndarray:
+        """The vectors of texts that are tokens already."""
+        vectors = np.zeros((len(encoded), self.model.config.hidden), np.float32)
+        pad_id = self.model.config.pad_token_id
+        for batch in eval_batches(encoded, batch_size, pad_id=pad_id, layout="padded"):
             pooled = pool(self.model(batch), self.pooling)
-            vectors[rows] = np.asarray(normalized(pooled) if self.normalize else pooled)[
-                : len(rows)
-            ]
+            vectors[batch["example"]] = normalized(pooled) if self.normalize else pooled
         return vectors
+
+    @property
+    def longest(self) -> int:
+        """Where texts are cut, in tokens."""
+        positions = self.model.config.max_length
+        return min(self.max_length or positions, positions)
 
 
 def pool(outputs: Outputs, pooling: Pooling) -> Float[Array, "B D"]:
@@ -97,40 +103,29 @@ def normalized(vectors: Float[Array, "B D"]) -> Float[Array, "B D"]:
     return vectors / jnp.maximum(jnp.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
 
 
-def pad(
-    rows: Sequence[Sequence[int]], height: int, longest: int, pad_id: int
-) -> dict[str, np.ndarray]:
-    """A batch of `height` rows; the rows that are missing repeat the last one."""
-    width = min(-(-max(len(row) for row in rows) // LENGTH_STEP) * LENGTH_STEP, longest)
-    ids = np.full((height, width), pad_id, np.int32)
-    mask = np.zeros((height, width), np.int32)
-    for i in range(height):
-        row = rows[min(i, len(rows) - 1)]
-        ids[i, : len(row)], mask[i, : len(row)] = row, 1
-    return {"input_ids": ids, "attention_mask": mask}
-
-
 def read_sentence_encoder(source: str | Path, *, runtime: Runtime | None = None) -> SentenceEncoder:
-    """The encoder of a sentence-transformers folder or hub id.
+    """The encoder of a folder or hub id, of sentence-transformers or any other.
 
-    Where the folder of the pooling is not there, the pooling is the mean, which is what
+    Where no pooling is named, or its folder is not there, it is the mean, which is what
     sentence-transformers takes when it is asked for none; the log says so.
 
     Raises:
-        ValueError: it is no such folder, or has modules or settings that are not supported.
+        ValueError: it has modules or settings that are not supported, or no encoder.
     """
     folder = local_folder(source)
     modules = modules_of(folder)
     kinds = [module["kind"] for module in modules]
-    if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
+    if kinds not in ([], ["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
         raise ValueError(
-            f"{folder / 'modules.json'}: modules are {', '.join(kinds) or 'not there'}; supported: "
+            f"{folder / 'modules.json'}: modules are {', '.join(kinds)}; supported: "
             "Transformer, Pooling and, after them, Normalize"
         )
+    if not modules:
+        log.warning("%s: names no pooling; it is taken to be the mean", folder)
     return SentenceEncoder(
         model=from_pretrained(folder, head=None, runtime=runtime),
-        pooling=read_pooling(folder / modules[1]["path"] / "config.json"),
-        normalize=len(kinds) == 3,
+        pooling=read_pooling(folder / modules[1]["path"] / "config.json") if modules else "mean",
+        normalize="Normalize" in kinds,
         max_length=read_max_length(folder),
     )
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from effjax import measure
+from effjax.data.tables import TextFiles
 from effjax.distill import Needs, Weighted, cache_outputs, init_student
 from effjax.models.base import Runtime
 from effjax.recipe.arms import ARMS, Bench, Run, choose_rate, run_arm
-from effjax.recipe.prepare import prepare_data, train_teacher
+from effjax.recipe.prepare import Data, prepare_data, train_teacher
 from effjax.recipe.progress import Bars
 from effjax.recipe.provenance import RECIPE, provenance
 from effjax.recipe.report import Size, publish, results
@@ -32,7 +33,8 @@ class Distillation:
     learns from the labels; `random` starts from random arrays and learns from the labels.
 
     Attributes:
-        task: name of the task, "glue/sst2"; `effjax list tasks`.
+        task: name of the task, "glue/sst2" (`effjax list tasks`); or files of one's own, as
+            `effjax.data.TextFiles`.
         splits: labelled splits that everything is evaluated on.
         held_out: training examples set aside before anything is trained, as one more evaluation
             set.
@@ -49,7 +51,7 @@ class Distillation:
         latency: (batch, length) shapes at which teacher and students are timed side by side.
     """
 
-    task: str
+    task: str | TextFiles
     splits: tuple[str, ...]
     held_out: int = 0
     transfer: int | None = None
@@ -80,9 +82,11 @@ class Distillation:
                 model.
         """
         begun = time.perf_counter()
+        data = self.load()
+        # Only now, so that a mistyped file leaves nothing behind that the next recipe has to equal.
         by_first(lambda: claim(out / RECIPE, self, accept_changes=accept_changes))
         with Bars() as bars:
-            bench, teacher_scores, teacher_right = self.prepare(out, bars, accept_changes)
+            bench, teacher_scores, teacher_right = self.prepare(data, out, bars, accept_changes)
             runs = self.train_arms(bench, bars)
             sizes = self.measure(bench, bars)
         spent = json.loads((out / "runs" / "teacher" / "result.json").read_text())
@@ -96,12 +100,10 @@ class Distillation:
         )
         by_first(lambda: publish(report, out))
 
-    def prepare(
-        self, out: Path, bars: Bars, accept_changes: bool = False
-    ) -> tuple[Bench, Mapping, Mapping]:
-        """Data, trained teacher, its outputs over the training examples, and its scores."""
+    def load(self) -> Data:
+        """The task, tokenised."""
         searched = len(self.search.learning_rates) > 1
-        data = prepare_data(
+        return prepare_data(
             self.task,
             self.teacher,
             splits=self.splits,
@@ -110,6 +112,11 @@ class Distillation:
             transfer=self.transfer,
             seed=self.data_seed,
         )
+
+    def prepare(
+        self, data: Data, out: Path, bars: Bars, accept_changes: bool = False
+    ) -> tuple[Bench, Mapping, Mapping]:
+        """The trained teacher, its outputs over the training examples, and its scores."""
         how: FitOptions = {
             "mesh": self.mesh,
             "accept_changes": accept_changes,

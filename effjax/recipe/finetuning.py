@@ -10,11 +10,13 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from effjax.data.tasks import get_task
+from effjax.data.kinds import Score
+from effjax.data.tables import TextFiles
 from effjax.distill import TaskLoss, Weighted
 from effjax.files import write_json
+from effjax.hf.source import read_object
 from effjax.models.model import Model
-from effjax.recipe.arms import Run, read_run, save, write_run
+from effjax.recipe.arms import Run, Scores, read_run, save, write_run
 from effjax.recipe.prepare import Data, prepare_data, untrained_teacher
 from effjax.recipe.progress import Bars
 from effjax.recipe.provenance import RECIPE, commit, provenance
@@ -33,7 +35,8 @@ class Finetuning:
     """One encoder, trained on one task once with every seed.
 
     Attributes:
-        task: name of the task, "glue/mrpc"; `effjax list tasks`.
+        task: name of the task, "glue/mrpc" (`effjax list tasks`); or files of one's own, as
+            `effjax.data.TextFiles`.
         splits: labelled splits that it is evaluated on; the first one is what early stopping looks
             at.
         source: a Hugging Face hub id or folder.
@@ -44,7 +47,7 @@ class Finetuning:
         published: scores of papers to compare with, by what they are of; copied into the results.
     """
 
-    task: str
+    task: str | TextFiles
     splits: tuple[str, ...]
     source: str
     training: Training
@@ -68,7 +71,6 @@ class Finetuning:
                 model.
         """
         begun = time.perf_counter()
-        by_first(lambda: claim(out / RECIPE, self, accept_changes=accept_changes))
         teacher = Teacher(source=self.source, training=self.training)
         data = prepare_data(
             self.task,
@@ -79,6 +81,8 @@ class Finetuning:
             transfer=None,
             seed=0,
         )
+        # Only now, so that a mistyped file leaves nothing behind that the next recipe has to equal.
+        by_first(lambda: claim(out / RECIPE, self, accept_changes=accept_changes))
         how: FitOptions = {
             "mesh": self.mesh,
             "accept_changes": accept_changes,
@@ -91,8 +95,8 @@ class Finetuning:
                 runs.append(self.run_seed(seed, data, out, bars, how))
                 bars.advance()
         report = {
-            "task": self.task,
-            "metric": get_task(self.task).metrics[0],
+            "task": data.task.name,
+            "metric": data.task.metrics[0],
             "scores": {split: over_seeds(runs, split) for split in self.splits},
             "published": dict(self.published),
             "runs": [run_fields(run) for run in runs],
@@ -106,10 +110,11 @@ class Finetuning:
         if exists(folder / "result.json"):
             return read_run(folder)
 
+        looks: list[Score] = []
+
         def look(model: Model) -> Mapping[str, float]:
-            split = self.splits[0]
-            metrics = evaluate(model, data.task, data.evaluation[split]).metrics
-            return {f"{split}/{name}": value for name, value in metrics.items()}
+            looks.append(evaluate(model, data.task, data.evaluation[self.splits[0]]))
+            return {f"{self.splits[0]}/{name}": x for name, x in looks[-1].metrics.items()}
 
         teacher = Teacher(source=self.source, training=self.training, seed=seed)
         fitted = fit(
@@ -123,9 +128,12 @@ class Finetuning:
             progress=bars.training(f"seed {seed}"),
             **how,
         )
+        # The last look was at the trained model, unless an earlier one was the best.
+        seen = {self.splits[0]: looks[-1]} if looks and self.training.patience is None else {}
         scores, right = {}, {}
         for split, prepared in data.evaluation.items():
-            scores[split], right[split] = evaluate(fitted.model, data.task, prepared)
+            found = seen.get(split) or evaluate(fitted.model, data.task, prepared)
+            scores[split], right[split] = found
         if seed == self.seeds[0]:
             save(fitted.model, out / "model", data.tokenizer, scores)
         rate = self.training.learning_rate
@@ -156,3 +164,26 @@ def publish(report: Mapping[str, Any], out: Path) -> None:
     console = Console()
     console.print(table)
     console.print(f"results.json and model/ are in {out}", highlight=False)
+
+
+def read_scores(files: Sequence[Path]) -> dict[str, Scores]:
+    """Means over the seeds by task, split and metric, as `effjax.data.glue_score` takes them.
+
+    Args:
+        files: the results.json of fine-tunings, one per task.
+
+    Raises:
+        ValueError: a file is none of these, or a second one has the same task.
+    """
+    found: dict[str, Scores] = {}
+    for file in files:
+        report = read_object(file)
+        if "scores" not in report:
+            raise ValueError(f"{file}: has no scores; expected the results.json of a fine-tuning")
+        if report["task"] in found:
+            raise ValueError(f"{file}: is the second file with results of {report['task']}")
+        found[report["task"]] = {
+            split: {name: score["mean"] for name, score in metrics.items()}
+            for split, metrics in report["scores"].items()
+        }
+    return found

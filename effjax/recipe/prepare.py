@@ -1,5 +1,7 @@
 """Data and teacher of an experiment."""
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from effjax.data.datasets import load
 from effjax.data.encode import Encoded
 from effjax.data.examples import AnyExamples, Examples, split_off
 from effjax.data.kinds import KINDS, Prepared, prepare
+from effjax.data.tables import TextFiles
 from effjax.data.tasks import Task, get_task
 from effjax.data.wordpiece import train_wordpiece
 from effjax.distill import TaskLoss, Weighted
@@ -46,8 +49,31 @@ class Data:
     evaluation: dict[str, Prepared]
 
 
+def opened(source: str | TextFiles) -> tuple[Task, Callable[[str], AnyExamples]]:
+    """A recipe's task, known by name or as files of one's own, and what reads a split of it.
+
+    Raises:
+        ValueError: there is no such task, or it has no head to train.
+    """
+    if isinstance(source, TextFiles):
+        return source.task(), source.read
+    task = get_task(source)
+    if KINDS[task.kind].head is None:
+        raise ValueError(
+            f"{task.name} has no head to train; `effjax evaluate` scores encoders on it"
+        )
+    return task, functools.partial(load, task)
+
+
+def labelled(task: Task, split: str, examples: AnyExamples) -> AnyExamples:
+    """The same examples. Raises a ValueError where they cannot be evaluated against."""
+    if isinstance(examples, Examples) and examples.labels is None:
+        raise ValueError(f"{task.name}: split {split!r} has no labels to evaluate against")
+    return examples
+
+
 def prepare_data(
-    name: str,
+    source: str | TextFiles,
     teacher: Teacher,
     *,
     splits: tuple[str, ...],
@@ -57,8 +83,9 @@ def prepare_data(
     seed: int,
 ) -> Data:
     """Loads and tokenises a task; what is evaluated is set aside before anything is trained."""
-    task = get_task(name)
-    train, evaluation = load(task, "train"), {split: load(task, split) for split in splits}
+    task, read = opened(source)
+    train = read("train")
+    evaluation = {split: labelled(task, split, read(split)) for split in splits}
     if held_out:
         train, evaluation["held_out"] = split_off(train, held_out, seed)
     chosen_by = None

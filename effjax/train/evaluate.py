@@ -10,11 +10,12 @@ from effjax.data.encode import Encoded
 from effjax.data.kinds import KINDS, Prepared, Score
 from effjax.data.layouts import ALL, Batch, Share
 from effjax.data.tasks import Task
+from effjax.hf import SentenceEncoder
 from effjax.models.base import Outputs
 from effjax.models.model import Model, forward, inputs
 from effjax.train.mesh import gathered, mesh_of, place_batch, share_of
 
-PER_TOKEN = {kind.head: kind.per_token for kind in KINDS.values()}
+PER_TOKEN = {kind.head: kind.per_token for kind in KINDS.values() if kind.head is not None}
 """The heads that answer a task, and whether their logits are per token."""
 
 
@@ -35,6 +36,7 @@ def predict(
         raise ValueError(
             f"predictions need the head {', '.join(PER_TOKEN)}; this model has {head!r}"
         )
+    model = model.for_inference()
     mesh = mesh_of(model.params)
     share = ALL if mesh is None else Share(multiple=share_of(mesh).multiple)
     rows = len(encoded.input_ids) if PER_TOKEN[head] else len(encoded)
@@ -58,15 +60,26 @@ def outputs(model: Model, batch: Batch, mesh: jax.sharding.Mesh | None) -> Outpu
     return forward(model, place_batch(inputs(model.config, batch), mesh))
 
 
-def evaluate(model: Model, task: Task, prepared: Prepared, *, batch_size: int = 32) -> Score:
+def evaluate(
+    model: Model | SentenceEncoder, task: Task, prepared: Prepared, *, batch_size: int = 32
+) -> Score:
     """The task's official score on labelled examples.
+
+    Args:
+        model: one with the task's head. Where the task has none, a bare encoder, whose sentence
+            vectors are the mean over the tokens, or a `SentenceEncoder`, which knows its pooling.
 
     Raises:
         ValueError: the model has another head than the task's.
     """
     kind = KINDS[task.kind]
-    if model.config.head != kind.head:
-        raise ValueError(
-            f"{task.name} is answered by the head {kind.head}; this model has {model.config.head!r}"
-        )
-    return kind.score(task, *prepared, predict(model, prepared.encoded, batch_size=batch_size))
+    bare = model.model if isinstance(model, SentenceEncoder) else model
+    if (head := bare.config.head) != kind.head:
+        answer = f"the head {kind.head}" if kind.head else "an encoder without a head"
+        raise ValueError(f"{task.name} is answered by {answer}; this model has {head!r}")
+    if kind.head is None:
+        encoder = model if isinstance(model, SentenceEncoder) else SentenceEncoder(model)
+        found = encoder.embed(prepared.encoded, batch_size)
+    else:
+        found = predict(bare, prepared.encoded, batch_size=batch_size)
+    return kind.score(task, *prepared, found)

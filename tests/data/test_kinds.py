@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from effjax.data import get_task, import_folder, load
+from effjax.data import Examples, get_task, import_folder, load
 from effjax.data.kinds import KINDS, prepare
 from effjax.data.spans import Windows
 from effjax.data.squad import Questions
@@ -140,3 +140,27 @@ def test_version_2_is_scored_at_its_best_threshold(tokenizer: Any) -> None:
     score = KINDS["answers"].score(task, examples, encoded, logits)
     assert score.metrics["f1"] == score.metrics["best_f1"] == 1.0
     assert score.right.all()
+
+
+def test_similarity_is_the_cosine_of_the_vectors_of_two_sentences(tokenizer: Any) -> None:
+    texts = (["the cat", "a mat in Paris", "Berlin"], ["John", "the cat sat", "the mat"])
+    task, golds = get_task("similarity/stsb"), np.array([4.5, 1.0, 2.0], np.float32)
+    pairs = Examples(texts, golds, np.arange(3, dtype=np.int32))
+    _, encoded = prepare(task, tokenizer, pairs, 48)
+    assert [
+        encoded.input_ids[begin:end].tolist()
+        for begin, end in zip(encoded.offsets[:-1], encoded.offsets[1:], strict=True)
+    ] == tokenizer(texts[0] + texts[1])["input_ids"]
+    angles = np.array([0.1, 1.4, 1.0])
+    first = np.array([[1.0, 0.0], [5.0, 0.0], [2.0, 0.0]])
+    second = np.array([[3.0], [0.1], [7.0]]) * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    vectors = np.concatenate([first, second])
+    score = KINDS[task.kind].score(task, pairs, encoded, vectors)
+    assert score.metrics == {
+        "spearman": pytest.approx(1.0),
+        "pearson": pytest.approx(np.corrcoef(np.cos(angles), golds)[0, 1]),
+    }
+    assert list(score.metrics) == ["spearman", "pearson"] and not len(score.right)
+    hidden = Examples(texts, None, pairs.idx)
+    with pytest.raises(ValueError, match="similarity/stsb: this split has no public labels"):
+        KINDS[task.kind].score(task, hidden, encoded, vectors)

@@ -17,6 +17,7 @@ from effjax.hf import (
     pool,
     read,
     read_sentence_encoder,
+    save_pretrained,
     save_sentence_encoder,
 )
 from effjax.models.base import Outputs, Runtime
@@ -120,6 +121,17 @@ def test_without_the_poolings_folder_it_is_the_mean(
     with caplog.at_level(logging.WARNING, "effjax"):
         assert read_sentence_encoder(folder).pooling == "mean"
     assert "taken to be the mean" in caplog.text
+
+
+def test_another_folder_is_an_encoder_with_the_mean(
+    tiny: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save_pretrained(tiny(head="sequence-classification"), tmp_path / "plain")
+    with caplog.at_level(logging.WARNING, "effjax"):
+        encoder = read_sentence_encoder(tmp_path / "plain")
+    assert (encoder.pooling, encoder.normalize, encoder.max_length) == ("mean", False, None)
+    assert encoder.model.config.head is None and encoder.longest == 24
+    assert "names no pooling; it is taken to be the mean" in caplog.text
 
 
 @pytest.mark.parametrize(

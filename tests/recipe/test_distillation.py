@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from effjax.data import toy
 from effjax.distill import HiddenMSE, SoftTargets, Weighted
 from effjax.hf import from_pretrained
 from effjax.models import Runtime
@@ -35,8 +36,6 @@ RECIPE = Distillation(
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The experiment, run once on a small part of the generated language."""
-    from effjax.data import toy
-
     whole, folder = toy.examples, tmp_path_factory.mktemp("experiment") / "out"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(toy, "examples", lambda split: whole(split, size=600))
@@ -126,6 +125,10 @@ def test_table_and_picture_are_there(out: Path) -> None:
     assert (out / "figure.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_another_recipe_is_refused_in_the_same_folder(out: Path) -> None:
+def test_another_recipe_is_refused_in_the_same_folder(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = toy.examples
+    monkeypatch.setattr(toy, "examples", lambda split: whole(split, size=600))
     with pytest.raises(ValueError, match=r"was begun with other settings: seeds\.0: 0 -> 5"):
         replace(RECIPE, seeds=(5,)).run(out)

@@ -1,6 +1,8 @@
 """Fine-tuning at the smallest size, through the code that `effjax run` runs."""
 
+import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 
 from effjax import hf
-from effjax.data import toy
+from effjax.data import TextFiles, toy
 from effjax.data.wordpiece import train_wordpiece
 from effjax.models import create
 from effjax.recipe import Finetuning
@@ -66,3 +68,55 @@ def test_every_seed_is_trained_once_and_reported(
     monkeypatch.setattr("effjax.recipe.finetuning.fit", None)  # a second call trains nothing
     recipe.run(out)
     assert json.loads((out / "results.json").read_text())["runs"] == report["runs"]
+
+
+def put_texts(file: Path, split: str, size: int) -> None:
+    """The generated language as a user's own CSV, its two classes called `sad` and `glad`."""
+    examples = toy.examples(split, size=size)
+    assert examples.labels is not None
+    names = [("sad", "glad")[label] for label in examples.labels]
+    with file.open("w", newline="") as out:
+        csv.writer(out).writerows([("words", "mood"), *zip(examples.texts[0], names, strict=True)])
+
+
+def test_files_of_ones_own_are_a_task(recipe: Finetuning, tmp_path: Path) -> None:
+    put_texts(tmp_path / "moods.csv", "train", 128)
+    put_texts(tmp_path / "dev.csv", "validation", 50)
+    files = TextFiles(
+        train=str(tmp_path / "moods.csv"),
+        validation=str(tmp_path / "dev.csv"),
+        text=("words",),
+        label="feeling",
+        labels=("sad", "glad"),
+    )
+    once, out = replace(recipe.training, epochs=1), tmp_path / "out"
+    mistyped = replace(recipe, task=files, training=once, seeds=(0,))
+    with pytest.raises(ValueError, match=r"moods\.csv:1: no column 'feeling'; .* 'words', 'mood'"):
+        mistyped.run(out)
+    meant = replace(mistyped, task=replace(files, label="mood"))
+    meant.run(out)
+    report = json.loads((out / "results.json").read_text())
+    assert (report["task"], report["metric"]) == ("moods", "accuracy")
+    assert report["recipe"]["task"]["type"] == "TextFiles"
+    assert report["recipe"]["task"]["label"] == "mood"
+    assert report["runs"][0]["steps"] == 2
+    assert report["scores"]["validation"]["accuracy"]["mean"] in np.arange(51) / 50
+    assert hf.from_pretrained(out / "model").config.labels == ("sad", "glad")
+
+
+def test_what_cannot_be_trained_or_evaluated_is_refused_at_once(
+    recipe: Finetuning, tmp_path: Path
+) -> None:
+    train, test, out = tmp_path / "train.csv", tmp_path / "test.csv", tmp_path / "out"
+    put_texts(train, "train", 20)
+    test.write_text("words\nfine\n")
+    names = {"text": ("words",), "label": "mood", "labels": ("sad", "glad")}
+    files = TextFiles(train=str(train), test=str(test), **names)
+    for task, split, message in (
+        (files, "test", "train: split 'test' has no labels to evaluate against"),
+        (files, "validation", "no file for split 'validation'; there is train, test"),
+        ("similarity/stsb", "validation", "similarity/stsb has no head to train"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            replace(recipe, task=task, splits=(split,)).run(out)
+    assert not out.exists()
