@@ -23,7 +23,7 @@ class MadeUp:
     dies_in: str | None = None
 
     def __init__(self, backend: str) -> None:
-        self.backend = backend
+        self.backend = backend.removesuffix("_backend")
 
     def ask(self, do: str, **request: Any) -> dict[str, Any]:
         self.asked.append((self.backend, do))

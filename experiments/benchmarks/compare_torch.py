@@ -115,7 +115,10 @@ def table(results: dict[str, Any]) -> str:
 
 def run(settings: Settings) -> dict[str, Any]:
     """Measures every cell that the result file lacks, and returns all that it has."""
-    begun, workers = time.monotonic(), {name: Worker(name) for name in ("jax", "torch")}
+    begun, workers = (
+        time.monotonic(),
+        {name: Worker(f"{name}_backend") for name in ("jax", "torch")},
+    )
     try:
         described = {name: worker.ask("describe") for name, worker in workers.items()}
         results = load(settings.out, described["jax"] | described["torch"])
@@ -137,7 +140,7 @@ def run(settings: Settings) -> dict[str, Any]:
                 print(f"{cell} was not measured: {error}", file=sys.stderr)
                 for name in workers:
                     workers[name].close()
-                    workers[name] = Worker(name)
+                    workers[name] = Worker(f"{name}_backend")
                 continue
             results["cells"].append(measured | {"commit": commit(), "date": time.strftime("%F")})
             save(settings.out, results)

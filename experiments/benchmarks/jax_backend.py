@@ -17,6 +17,7 @@ from effjax.train.step import init_state, make_train_step
 from effjax.train.training import Training
 
 Call = Callable[[], Any]
+CELL = Cell
 
 
 def prepare(cell: Cell) -> tuple[Call, dict[str, Any]]:
@@ -43,22 +44,21 @@ def inference(model: Model, batch: dict[str, np.ndarray]) -> Call:
 def training(model: Model, batch: dict[str, np.ndarray]) -> Call:
     """One AdamW step with dropout and clipping, on the loss of the labels.
 
-    Large batches are computed in parts of 1024 tokens, of which a CPU's caches hold what they need.
+    On a CPU large batches are computed in parts of 1024 tokens, which its caches can work on.
     """
     rows, length = batch["input_ids"].shape
+    parts = max(1, rows * length // 1024) if jax.default_backend() == "cpu" else 1
     batch = batch | {"labels": np.arange(rows, dtype=np.int32) % 2}
     objective = Weighted(task=(1.0, TaskLoss()))
-    training = Training(batch_size=rows, micro_batches=max(1, rows * length // 1024))
-    pieces = {name: np.split(x, training.micro_batches) for name, x in batch.items()}
-    parts = tuple(
-        ({name: x[i] for name, x in pieces.items()}, {}) for i in range(training.micro_batches)
-    )
+    training = Training(batch_size=rows, micro_batches=parts)
+    split = {name: np.split(x, parts) for name, x in batch.items()}
+    pieces = tuple(({name: x[i] for name, x in split.items()}, {}) for i in range(parts))
     step = make_train_step(model, objective, training)
     state = init_state(model, objective, training, steps=10_000, seed=1, teachers={})
 
     def call() -> None:
         nonlocal state  # a step gives its input's memory to its output
-        state, metrics = step(state, parts)
+        state, metrics = step(state, pieces)
         jax.block_until_ready((state, metrics))
 
     return call

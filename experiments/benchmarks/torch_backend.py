@@ -14,6 +14,7 @@ from cells import Cell
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 Call = Callable[[], Any]
+CELL = Cell
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -52,10 +53,7 @@ def training(model: torch.nn.Module, batch: dict[str, torch.Tensor], dtype: str)
     """One AdamW step with dropout and clipping, on the loss of the labels."""
     model.train()
     batch = batch | {"labels": torch.arange(len(batch["input_ids"])) % 2}
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    vectors = [p for p in model.parameters() if p.ndim == 1]
-    groups = [{"params": matrices, "weight_decay": 0.01}, {"params": vectors, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=5e-5, fused=True)
+    optimizer = adamw(model)
 
     def call() -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
@@ -66,6 +64,14 @@ def training(model: torch.nn.Module, batch: dict[str, torch.Tensor], dtype: str)
         optimizer.zero_grad(set_to_none=True)
 
     return call
+
+
+def adamw(model: torch.nn.Module) -> torch.optim.Optimizer:
+    """The fused AdamW, with decay on matrices only."""
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    vectors = [p for p in model.parameters() if p.ndim == 1]
+    groups = [{"params": matrices, "weight_decay": 0.01}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=5e-5, fused=True)
 
 
 def describe() -> dict[str, Any]:

@@ -1,11 +1,15 @@
 """One backend in a process of its own: reads requests and writes replies, one JSON object per line.
 
+    python worker.py MODULE        # a module here with `CELL`, `describe` and `prepare`
+
 {"do": "describe"}                                what the backend is
 {"do": "prepare", "cell": {...}, "config": ...}   builds and warms up; the time of the first call
 {"do": "sample", "calls": n}                      n calls: seconds per call, and CPU seconds in all
+{"do": "answers", "path": ...}                    one call, whose result is an array, into a .npy
 """
 
 import gc
+import importlib
 import json
 import os
 import sys
@@ -13,7 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from cells import Cell
+import numpy as np
 
 WARMUP = 2
 
@@ -21,18 +25,18 @@ WARMUP = 2
 class Backend:
     """The requests, answered; holds one prepared cell at a time."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, module: str) -> None:
+        self.module = importlib.import_module(module)
         self.call: Callable[[], Any] = lambda: None
 
     def describe(self) -> dict[str, Any]:
-        return self.module().describe()
+        return self.module.describe()
 
     def prepare(self, cell: dict[str, Any], config: dict[str, Any] | None) -> dict[str, Any]:
         self.call = lambda: None
         gc.collect()  # the memory of the cell before
-        arguments = [Cell(**cell)] if config is None else [Cell(**cell), config]
-        self.call, config = self.module().prepare(*arguments)
+        asked = self.module.CELL(**cell)
+        self.call, config = self.module.prepare(asked, *([] if config is None else [config]))
         first = self.sample(1)["seconds"]
         self.sample(WARMUP)
         return {"first_call_seconds": first, "config": config}
@@ -44,12 +48,9 @@ class Backend:
         seconds = time.perf_counter() - wall
         return {"seconds": seconds / calls, "cpu_seconds": time.process_time() - cpu}
 
-    def module(self) -> Any:
-        if self.name == "torch":
-            import torch_backend as backend
-        else:
-            import jax_backend as backend
-        return backend
+    def answers(self, path: str) -> dict[str, Any]:
+        np.save(path, self.call())
+        return {}
 
 
 def main() -> None:
