@@ -114,14 +114,22 @@ def tokenizer_of(teacher: Teacher, train: AnyExamples) -> Any:
     return hf.load_tokenizer(teacher.source)
 
 
+def label_names(task: Task) -> tuple[str, ...] | None:
+    """What the outputs of a task's head are called; None where the head itself says that."""
+    if task.kind == "answers":
+        return None
+    return ("score",) if task.regression else task.labels
+
+
 def untrained_teacher(teacher: Teacher, data: Data) -> Model:
     """The teacher before it has seen the task: pretrained or new, with a new head."""
     key, runtime = jax.random.key(teacher.seed), teacher.training.runtime()
-    head, labels = KINDS[data.task.kind].head, data.task.labels or ("score",)
+    head, labels = KINDS[data.task.kind].head, label_names(data.task)
     if teacher.source is not None:
         return hf.from_pretrained(
             teacher.source, head=head, labels=labels, key=key, runtime=runtime
         )
+    assert labels is not None  # a vocabulary of one's own is trained on texts, not on questions
     return create(
         "bert",
         size="tiny",

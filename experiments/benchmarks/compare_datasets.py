@@ -29,6 +29,7 @@ from effjax.data.datasets import load
 from effjax.data.kinds import KINDS, prepare
 from effjax.data.tasks import get_task
 from effjax.files import write_json
+from effjax.recipe.prepare import label_names
 
 SIDES = {"jax": "jax_datasets", "torch": "torch_datasets", "grouped": "grouped_datasets"}
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.2}
@@ -65,7 +66,7 @@ def write_folder(settings: Settings, name: str, folder: Path) -> dict[str, Any]:
     tokenizer = hf.load_tokenizer(settings.source)
     examples = load(task, "train").take(np.arange(settings.examples[place]))
     encoded = prepare(task, tokenizer, examples, settings.max_length[place]).encoded
-    head, labels = KINDS[task.kind].head, task.labels or ("score",)
+    head, labels = KINDS[task.kind].head, label_names(task)
     model = hf.from_pretrained(settings.source, head=head, labels=labels)
     hf.save_pretrained(model, folder / "model", tokenizer=tokenizer)
     names = ("input_ids", "token_type_ids", "offsets", "labels")

@@ -11,12 +11,14 @@ import pytest
 
 from effjax import hf
 from effjax.data import TextFiles, toy
+from effjax.data.tasks import get_task
 from effjax.data.wordpiece import train_wordpiece
 from effjax.models import create
-from effjax.recipe import Finetuning
+from effjax.recipe import Finetuning, Teacher
+from effjax.recipe.prepare import Data, untrained_teacher
 from effjax.train import Training
 from effjax.train.logs import read_history
-from tests.train.small_run import SIZES
+from tests.train.small_run import SIZES, small_data
 
 
 def tiny_encoder(folder: Path) -> Path:
@@ -41,6 +43,24 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Finetuning:
         seeds=(0, 1),
         published=(("nobody", 0.5),),
     )
+
+
+@pytest.mark.parametrize(
+    ("task", "head", "labels"),
+    [
+        ("glue/mrpc", "sequence-classification", ("not_equivalent", "equivalent")),
+        ("glue/stsb", "sequence-classification", ("score",)),
+        ("squad/v1.1", "question-answering", ("LABEL_0", "LABEL_1")),
+        ("conll2003/conll2003", "token-classification", get_task("conll2003/conll2003").labels),
+    ],
+)
+def test_every_kind_of_task_has_its_head(
+    recipe: Finetuning, task: str, head: str, labels: tuple[str, ...]
+) -> None:
+    encoded = small_data()
+    data = Data(get_task(task), None, encoded, encoded, None, {})
+    config = untrained_teacher(Teacher(source=recipe.source), data).config
+    assert (config.head, config.labels) == (head, labels)
 
 
 def test_every_seed_is_trained_once_and_reported(
