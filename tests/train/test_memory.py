@@ -13,7 +13,7 @@ from effjax.train import Training, fit, loop
 
 STEPS = 5000
 MEGABYTES = 8
-"""What may be added after step 1,000: allocators keep a little of what they free."""
+"""What the second half may add: allocators keep a little of what they free."""
 
 
 def resident() -> float:
@@ -39,4 +39,5 @@ def test_memory_does_not_grow_over_5000_steps(
     run = {"seed": 0, "folder": tmp_path, "steps": STEPS, "progress": progress}
     fit(model, encoded, objective, training, **run)
     print({step: round(x, 1) for step, x in seen.items() if step % 500 == 0})
-    assert seen[STEPS] - seen[1000] < MEGABYTES
+    before = min(x for step, x in seen.items() if step <= STEPS // 2)  # compilers give some back
+    assert seen[STEPS] - before < MEGABYTES
