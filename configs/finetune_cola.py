@@ -6,7 +6,8 @@
 Metric: Matthews correlation.
 Paper: MiniLM-6x384 has 47.5 on CoLA dev (unilm/minilm README). It is of another encoder,
 distilled by its authors and not tuned for sentence similarity.
-Measured: not yet run.
+Measured: 28.9 +- 1.3 over three seeds (paper/results/finetune_cola.json). One recipe was tried,
+without a search of learning rates.
 """
 
 from effjax.recipe import Finetuning
