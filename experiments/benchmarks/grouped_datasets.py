@@ -2,7 +2,7 @@
 
 import functools
 
-from torch_datasets import CELL, describe  # noqa: F401 - the worker asks for them
-from torch_datasets import prepare as prepare_padded
+import torch_datasets
 
-prepare = functools.partial(prepare_padded, grouped=True)
+CELL, describe = torch_datasets.CELL, torch_datasets.describe
+prepare = functools.partial(torch_datasets.prepare, grouped=True)

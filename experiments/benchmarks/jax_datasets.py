@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax_backend
 import numpy as np
 from dataset_cells import BATCH, DatasetCell
-from jax_backend import describe  # noqa: F401 - the worker asks for it
 
 from effjax import hf
 from effjax.data.batches import TrainBatches
@@ -21,7 +21,7 @@ from effjax.train.step import init_state, make_train_step
 TOKENS_PER_PART = 1024
 
 
-CELL = DatasetCell
+CELL, describe = DatasetCell, jax_backend.describe
 
 
 def prepare(cell: DatasetCell) -> tuple[Callable[[], Any], None]:

@@ -115,10 +115,11 @@ def lower(model: Model, layout: Layout, mesh: Mesh, settings: Settings) -> dict[
     traced.lower(lowering_platforms=("cuda",))
     begun = time.perf_counter()
     compiled = traced.lower().compile()
-    memory = compiled.memory_analysis()
+    memory, program_text = compiled.memory_analysis(), compiled.as_text()
+    assert memory is not None and program_text is not None  # every CPU backend has both
     return {
         "lowered_for": ["tpu", "cuda", "cpu"],
-        "collectives": collectives(compiled.as_text()),
+        "collectives": collectives(program_text),
         "bytes_of_state": memory.argument_size_in_bytes,
         "bytes_of_step": memory.temp_size_in_bytes,
         "compile_seconds": round(time.perf_counter() - begun, 1),

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch_backend
 from dataset_cells import BATCH, DatasetCell
-from torch_backend import CORES, adamw, describe  # noqa: F401 - the worker asks for describe
+from torch_backend import CORES, adamw
 from transformers import AutoModelForQuestionAnswering, AutoModelForSequenceClassification
 
 GROUP = 50 * BATCH
@@ -15,7 +16,7 @@ GROUP = 50 * BATCH
 
 Batch = dict[str, torch.Tensor]
 
-CELL = DatasetCell
+CELL, describe = DatasetCell, torch_backend.describe
 
 
 def prepare(cell: DatasetCell, *, grouped: bool = False) -> tuple[Callable[[], Any], None]:
