@@ -11,6 +11,8 @@ from typing import Any, ClassVar
 
 import pytest
 
+from effjax.data import get_task, import_folder
+
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "experiments" / "benchmarks"
 SECONDS = {"jax": 0.5, "torch": 1.0}
@@ -135,6 +137,33 @@ def test_both_backends_run_every_kind_of_cell(tmp_path: Path) -> None:
     assert len(kinds) == len(cells) == 4
     assert all(cell["jax"]["median"] > 0 and cell["torch"]["median"] > 0 for cell in cells)
     assert printed.count("bert-tiny") == 4
+
+
+@pytest.mark.slow
+def test_the_sides_agree_on_a_whole_dataset(
+    assets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And effjax takes packed rows: the script stops where logits are not the same."""
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    import_folder(get_task("glue/mrpc"), assets / "data" / "glue" / "MRPC", tmp_path / "tfds")
+    out, source = tmp_path / "out.json", str(assets / "models" / "all-MiniLM-L6-v2")
+    small = ("--tasks", "glue/mrpc", "--examples", "48", "--max-length", "64", "--rounds", "1")
+    options = ("--source", source, "--patience", "0", "--dtypes", "float32", "--out", str(out))
+    run_script("compare_datasets.py", *small, *options)
+    inference, training = json.loads(out.read_text())["rows"]
+    assert inference["largest_difference_of_logits"] < 1e-3
+    assert training["speedup_over_padded"] > 0 and training["speedup_over_grouped"] > 0
+
+
+@pytest.mark.slow
+def test_steps_over_eight_devices_are_described(tmp_path: Path) -> None:
+    small = ("--models", "bert-tiny", "--heads", "sequence-classification", "--layouts", "packed")
+    sizes = ("--meshes", "8x1x1", "2x2x2", "--batch", "8", "--length", "16")
+    run_script("lowering.py", *small, *sizes, "--out", str(tmp_path / "out.json"))
+    copies, shared = json.loads((tmp_path / "out.json").read_text())["steps"]
+    assert set(copies["collectives"]) == {"all-reduce"}
+    assert shared["collectives"]["all-gather"]["count"] > 0
+    assert shared["bytes_of_state"] < 0.3 * copies["bytes_of_state"]
 
 
 @pytest.mark.slow

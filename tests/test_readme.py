@@ -1,5 +1,6 @@
 """The README's tour runs as it is printed, and its commands are those that CI runs."""
 
+import json
 import re
 from pathlib import Path
 
@@ -17,6 +18,22 @@ def test_the_tour_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert names["report"].ok
     assert names["small"].num_params < names["student"].num_params < names["model"].num_params
     assert set(names["loss"].terms) == {"soft", "cos"}
+
+
+def test_the_table_of_ratios_is_that_of_the_results() -> None:
+    cells = json.loads((ROOT / "paper" / "results" / "benchmark_torch.json").read_text())["cells"]
+    names = {"bert-base": "BERT-base", "distilbert": "DistilBERT"}
+    rows: dict[tuple[str, str, str], list[str]] = {}
+    for cell in sorted(cells, key=lambda cell: (cell["length"], cell["batch"])):
+        model = names.get(cell["model"], "MiniLM-L6-H384")
+        rows.setdefault((cell["mode"], cell["dtype"], model), []).append(f"{cell['ratio']:.2f}")
+    table = README[README.index("| | | 1x128 |") :].split("\n\n")[0].splitlines()[2:]
+    found, group = {}, ("", "")
+    for line in table:
+        what, model, *ratios = (part.strip() for part in line.strip("|").split("|"))
+        group = tuple(what.split(", ")) if what else group
+        found[(*group, model)] = ratios
+    assert found == rows
 
 
 def test_ci_calls_the_test_command() -> None:

@@ -67,9 +67,9 @@ class SentenceEncoder:
     def embed(self, encoded: Encoded, batch_size: int = 32) -> np.ndarray:
         """The vectors of texts that are tokens already."""
         vectors = np.zeros((len(encoded), self.model.config.hidden), np.float32)
-        pad_id = self.model.config.pad_token_id
+        model, pad_id = self.model.for_inference(), self.model.config.pad_token_id
         for batch in eval_batches(encoded, batch_size, pad_id=pad_id, layout="padded"):
-            pooled = pool(self.model(batch), self.pooling)
+            pooled = pool(model(batch), self.pooling)
             vectors[batch["example"]] = normalized(pooled) if self.normalize else pooled
         return vectors
 

@@ -42,25 +42,23 @@ def late_division_attention(
 def _late_division(scores_BHLM: Array, v_BHMK: Array, drop_BHLM: Array | None) -> tuple:
     e_BHLM = jnp.exp(scores_BHLM - scores_BHLM.max(-1, keepdims=True))
     total_BHL1 = e_BHLM.sum(-1, keepdims=True)
-    context_BHLK = product(
+    context_BHLK = wide_einsum(
         "bhlm,bhmk->bhlk", _dropped(e_BHLM, drop_BHLM).astype(v_BHMK.dtype), v_BHMK
     )
     context_BHLK = (context_BHLK / total_BHL1).astype(v_BHMK.dtype)
     return context_BHLK, (e_BHLM, total_BHL1, v_BHMK, drop_BHLM, context_BHLK)
 
 
-def _late_division_backward(
-    saved: tuple, dcontext_BHLK: Array
-) -> tuple[Array, Array, Array | None]:
+def _late_division_backward(saved: tuple, dcontext_BHLK: Array) -> tuple[Array, Array, None]:
     e_BHLM, total_BHL1, v_BHMK, drop_BHLM, context_BHLK = saved
     dtype, wide_BHLK = v_BHMK.dtype, dcontext_BHLK.astype(jnp.float32)
     mean_BHL1 = (wide_BHLK * context_BHLK).sum(-1, keepdims=True)
     share_BHLK = (wide_BHLK / total_BHL1).astype(dtype)
     kept_BHML = turned(_dropped(e_BHLM, drop_BHLM).astype(dtype))
-    dv_BHMK = product("bhml,bhlk->bhmk", kept_BHML, share_BHLK).astype(dtype)
-    de_BHLM = _dropped(product("bhlk,bhmk->bhlm", share_BHLK, v_BHMK), drop_BHLM)
+    dv_BHMK = wide_einsum("bhml,bhlk->bhmk", kept_BHML, share_BHLK).astype(dtype)
+    de_BHLM = _dropped(wide_einsum("bhlk,bhmk->bhlm", share_BHLK, v_BHMK), drop_BHLM)
     dscores_BHLM = e_BHLM * (de_BHLM - mean_BHL1 / total_BHL1)
-    return dscores_BHLM, dv_BHMK, None if drop_BHLM is None else jnp.zeros_like(drop_BHLM)
+    return dscores_BHLM, dv_BHMK, None
 
 
 late_division_attention.defvjp(_late_division, _late_division_backward)
@@ -75,21 +73,21 @@ def dot_products(
     q_BHLK: Float[Array, "B H L K"], k_BHMK: Float[Array, "B H M K"]
 ) -> Float[Array, "B H L M"]:
     """q k^T, float32; the products of the backward pass are in the dtype of q and k."""
-    return product("bhlk,bhmk->bhlm", q_BHLK, k_BHMK)
+    return wide_einsum("bhlk,bhmk->bhlm", q_BHLK, k_BHMK)
 
 
 def _dot_products_backward(saved: tuple[Array, Array], dscores_BHLM: Array) -> tuple[Array, Array]:
     q_BHLK, k_BHMK = saved
     low_BHLM = dscores_BHLM.astype(q_BHLK.dtype)
-    dq_BHLK = product("bhlm,bhmk->bhlk", low_BHLM, k_BHMK)
-    dk_BHMK = product("bhml,bhlk->bhmk", turned(low_BHLM), q_BHLK)
+    dq_BHLK = wide_einsum("bhlm,bhmk->bhlk", low_BHLM, k_BHMK)
+    dk_BHMK = wide_einsum("bhml,bhlk->bhmk", turned(low_BHLM), q_BHLK)
     return dq_BHLK.astype(q_BHLK.dtype), dk_BHMK.astype(k_BHMK.dtype)
 
 
 dot_products.defvjp(lambda q, k: (dot_products(q, k), (q, k)), _dot_products_backward)
 
 
-def product(equation: str, x: Array, y: Array) -> Array:
+def wide_einsum(equation: str, x: Array, y: Array) -> Array:
     """An einsum that is accumulated, and returned, in float32."""
     return jnp.einsum(equation, x, y, preferred_element_type=jnp.float32)
 

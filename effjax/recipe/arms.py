@@ -16,11 +16,10 @@ from effjax.files import atomic_file, write_json
 from effjax.models.base import Runtime
 from effjax.models.model import Model, init_params
 from effjax.recipe.prepare import Data
-from effjax.recipe.provenance import commit
+from effjax.recipe.provenance import commit, finish
 from effjax.recipe.spec import Search, Student
 from effjax.train import Training, evaluate, fit
 from effjax.train.checkpoint import forget_checkpoints
-from effjax.train.curves import draw_curves
 from effjax.train.loop import FitOptions, Progress
 from effjax.train.mesh import gathered
 from effjax.train.processes import by_first, exists
@@ -183,16 +182,12 @@ def save(model: Model, folder: Path, tokenizer: Any, scores: Scores) -> None:
 
 
 def write_run(run: Run, folder: Path) -> None:
-    """What is kept of a finished run: its curves and its result, whose presence says that the run
-    is complete, and not the checkpoints.
-    """
-    draw_curves(folder)
+    """Keeps a run, as `read_run` reads it."""
     with atomic_file(folder / "right.npz") as path:
         np.savez_compressed(path, allow_pickle=False, **run.right)
     fields = asdict(run)
     del fields["right"]
-    write_json(folder / "result.json", fields)
-    forget_checkpoints(folder)
+    finish(folder, fields)
 
 
 def read_run(folder: Path) -> Run:

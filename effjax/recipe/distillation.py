@@ -17,10 +17,9 @@ from effjax.recipe.prepare import Data, prepare_data, train_teacher
 from effjax.recipe.progress import Bars
 from effjax.recipe.provenance import RECIPE, provenance
 from effjax.recipe.report import Size, publish, results
-from effjax.recipe.spec import Search, Student, Teacher
+from effjax.recipe.spec import Search, Student, Teacher, fit_options
 from effjax.train import Mesh, Training, evaluate
 from effjax.train.claim import claim
-from effjax.train.loop import FitOptions
 from effjax.train.processes import by_first
 
 
@@ -117,11 +116,7 @@ class Distillation:
         self, data: Data, out: Path, bars: Bars, accept_changes: bool = False
     ) -> tuple[Bench, Mapping, Mapping]:
         """The trained teacher, its outputs over the training examples, and its scores."""
-        how: FitOptions = {
-            "mesh": self.mesh,
-            "accept_changes": accept_changes,
-            "wandb_project": self.wandb_project,
-        }
+        how = fit_options(self, accept_changes)
         teacher = train_teacher(self.teacher, data, out, bars.training("teacher"), how)
         scores, right = {}, {}
         for name, prepared in data.evaluation.items():

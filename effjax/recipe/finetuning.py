@@ -21,7 +21,7 @@ from effjax.recipe.prepare import Data, prepare_data, untrained_teacher
 from effjax.recipe.progress import Bars
 from effjax.recipe.provenance import RECIPE, commit, provenance
 from effjax.recipe.report import run_fields, summary
-from effjax.recipe.spec import Teacher
+from effjax.recipe.spec import Teacher, fit_options
 from effjax.train import Mesh, Training, evaluate, fit
 from effjax.train.claim import claim
 from effjax.train.curves import final_table
@@ -83,11 +83,7 @@ class Finetuning:
         )
         # Only now, so that a mistyped file leaves nothing behind that the next recipe has to equal.
         by_first(lambda: claim(out / RECIPE, self, accept_changes=accept_changes))
-        how: FitOptions = {
-            "mesh": self.mesh,
-            "accept_changes": accept_changes,
-            "wandb_project": self.wandb_project,
-        }
+        how = fit_options(self, accept_changes)
         with Bars() as bars:
             bars.expect(len(self.seeds))
             runs = []

@@ -17,14 +17,11 @@ from effjax.data.tables import TextFiles
 from effjax.data.tasks import Task, get_task
 from effjax.data.wordpiece import train_wordpiece
 from effjax.distill import TaskLoss, Weighted
-from effjax.files import write_json
 from effjax.models import create
 from effjax.models.model import Model
-from effjax.recipe.provenance import commit
+from effjax.recipe.provenance import commit, finish
 from effjax.recipe.spec import Teacher
 from effjax.train import fit
-from effjax.train.checkpoint import forget_checkpoints
-from effjax.train.curves import draw_curves
 from effjax.train.loop import FitOptions, Progress
 from effjax.train.mesh import gathered
 from effjax.train.processes import by_first, exists
@@ -152,9 +149,9 @@ def untrained_teacher(teacher: Teacher, data: Data) -> Model:
 def train_teacher(
     teacher: Teacher, data: Data, out: Path, progress: Progress, how: FitOptions
 ) -> Model:
-    """The trained teacher: from `out/teacher` if it is there, else trained and saved there."""
+    """The teacher in `out/teacher`, which is trained first unless that is done."""
     folder, runs = out / "teacher", out / "runs" / "teacher"
-    if not exists(folder / "config.json"):
+    if not exists(runs / "result.json"):
         result = fit(
             untrained_teacher(teacher, data),
             data.train,
@@ -169,10 +166,8 @@ def train_teacher(
         spent = {"steps": result.steps, "seconds": result.seconds, "commit": commit()}
 
         def write() -> None:
-            draw_curves(runs)
-            write_json(runs / "result.json", spent)
-            hf.save_pretrained(whole, folder, tokenizer=data.tokenizer)
-            forget_checkpoints(runs)
+            hf.save_pretrained(whole, folder, tokenizer=data.tokenizer, overwrite=True)
+            finish(runs, spent)
 
         by_first(write)
     return hf.from_pretrained(folder, runtime=teacher.training.runtime())

@@ -23,12 +23,11 @@ from effjax.models.model import Model
 from effjax.recipe.arms import save
 from effjax.recipe.methods import Beginning, Method, masked_lm, replaced_tokens
 from effjax.recipe.progress import Bars
-from effjax.recipe.provenance import RECIPE, commit, provenance
-from effjax.recipe.spec import NewModel
+from effjax.recipe.provenance import RECIPE, commit, finish, provenance
+from effjax.recipe.spec import NewModel, fit_options
 from effjax.train import Mesh, Training, fit
-from effjax.train.checkpoint import forget_checkpoints
 from effjax.train.claim import claim
-from effjax.train.curves import draw_curves, final_table
+from effjax.train.curves import final_table
 from effjax.train.logs import read_history
 from effjax.train.loop import FitOptions
 from effjax.train.processes import by_first, exists
@@ -98,22 +97,18 @@ class Pretraining:
             ValueError: `out` holds another recipe, or the recipe does not fit the corpus.
         """
         begun = time.perf_counter()
-        by_first(lambda: claim(out / RECIPE, self, accept_changes=accept_changes))
         folder = out / "runs" / f"seed-{self.seed}"
-        if not exists(folder / "result.json"):
-            how: FitOptions = {
-                "mesh": self.mesh,
-                "accept_changes": accept_changes,
-                "wandb_project": self.wandb_project,
-            }
-            self.train(folder, out / "model", how)
+        corpus = None if exists(folder / "result.json") else self.prepare()
+        # Only now, so that a mistyped file leaves nothing behind that the next recipe has to equal.
+        by_first(lambda: claim(out / RECIPE, self, accept_changes=accept_changes))
+        if corpus is not None:
+            self.train(corpus, folder, out / "model", fit_options(self, accept_changes))
         result = json.loads((folder / "result.json").read_text())
         report = {**result, **provenance(self, out, time.perf_counter() - begun)}
         by_first(lambda: publish(report, out))
 
-    def train(self, folder: Path, save_to: Path, how: FitOptions) -> None:
+    def train(self, corpus: Corpus, folder: Path, save_to: Path, how: FitOptions) -> None:
         """Trains and evaluates; a result.json in `folder` says that this is done."""
-        corpus = self.prepare()
         method = self.method(corpus.tokenizer)
 
         def look(model: Model) -> Mapping[str, float]:
@@ -184,13 +179,6 @@ class Pretraining:
 def tokens(encoded: Encoded) -> int:
     """All tokens, special ones included."""
     return len(encoded.input_ids)
-
-
-def finish(folder: Path, result: Mapping[str, Any]) -> None:
-    """What is kept of a finished run: its curves and its result, and not the checkpoints."""
-    draw_curves(folder)
-    write_json(folder / "result.json", result)
-    forget_checkpoints(folder)
 
 
 def publish(report: Mapping[str, Any], out: Path) -> None:

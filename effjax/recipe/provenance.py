@@ -1,13 +1,19 @@
-"""Where a result comes from: recipe, machine, versions, commit, wall time."""
+"""Where a result comes from: recipe, machine, versions, commit, wall time; and what stays of the
+training behind it.
+"""
 
 import json
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from effjax import __version__
+from effjax.files import write_json
 from effjax.measure import machine
+from effjax.train.checkpoint import forget_checkpoints
 from effjax.train.claim import earlier, resolved
+from effjax.train.curves import draw_curves
 
 RECIPE = "recipe.json"
 """Where an experiment's folder says whose it is."""
@@ -47,3 +53,12 @@ def provenance(recipe: Any, out: Path, seconds: float) -> dict[str, Any]:
         "recipe": resolved(recipe),
         "earlier_recipes": [json.loads(path.read_text()) for path in earlier(out / RECIPE)],
     }
+
+
+def finish(folder: Path, result: Mapping[str, Any]) -> None:
+    """What is kept of a training: its curves and its result, whose presence says that it is
+    complete, and not the checkpoints.
+    """
+    draw_curves(folder)
+    write_json(folder / "result.json", result)
+    forget_checkpoints(folder)

@@ -1,8 +1,10 @@
-"""The parts that a recipe is made of."""
+"""The parts that a recipe is made of, and what all recipes say of their trainings."""
 
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
-from effjax.train import Training
+from effjax.train import Mesh, Training
+from effjax.train.loop import FitOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,3 +85,23 @@ class Search:
     steps: int
     validation: int
     seed: int = 1000
+
+
+@runtime_checkable
+class Recipe(Protocol):
+    """What every recipe says of its trainings."""
+
+    @property
+    def mesh(self) -> Mesh: ...
+
+    @property
+    def wandb_project(self) -> str | None: ...
+
+
+def fit_options(recipe: Recipe, accept_changes: bool) -> FitOptions:
+    """What all trainings of a recipe are called with."""
+    return {
+        "mesh": recipe.mesh,
+        "accept_changes": accept_changes,
+        "wandb_project": recipe.wandb_project,
+    }

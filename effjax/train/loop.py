@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
+import jax
 import numpy as np
 
 from effjax.data.batches import TrainBatches
@@ -131,8 +132,7 @@ def fit(
     steps = steps or training.epochs * batches.per_epoch
     configs = teacher_configs or {}
     state = init_state(model, objective, training, steps=steps, seed=seed, teachers=configs)
-    state = place_state(state, model.table, optimizer_of(model, training), devices)
-    best = Best(copy(state.params) if training.patience is not None else {})
+    begin = beginning(model, training, state, devices)
     compiled = make_train_step(model, objective, training)
 
     def step(state: TrainState, parts: tuple[Batch, ...]) -> tuple[TrainState, StepMetrics]:
@@ -143,12 +143,9 @@ def fit(
     settings |= {} if masking is None else {"masking": masking}
     with ExitStack() as stack:
         checkpoints = stack.enter_context(open_run(folder, settings, accept_changes=accept_changes))
-        saved = checkpoints.restore(Saved(state, best))
-        logs = stack.enter_context(
-            open_logs(folder, start=saved.step, wandb_project=wandb_project)
-            if is_first()
-            else Logs(())
-        )
+        saved = checkpoints.restore(begin)
+        where = {"start": saved.step, "wandb_project": wandb_project}
+        logs = stack.enter_context(open_logs(folder, **where) if is_first() else Logs(()))
         loop = Loop(
             model=model,
             training=training,
@@ -165,6 +162,14 @@ def fit(
         loop.run(stack.enter_context(Interruption()))
     trained = model.replace(params=loop.saved.params)
     return Fit(trained, loop.saved.step, time.perf_counter() - begun, loop.loss)
+
+
+def beginning(
+    model: Model, training: Training, state: TrainState, devices: jax.sharding.Mesh
+) -> Saved:
+    """What a run that has done no step would save, over the devices."""
+    placed = place_state(state, model.table, optimizer_of(model, training), devices)
+    return Saved(placed, Best(copy(placed.params) if training.patience is not None else {}))
 
 
 @contextmanager

@@ -76,6 +76,7 @@ def totals(
     sums: Sums, model: Model, encoded: Encoded, masking: Masking, seed: int, batch_size: int
 ) -> list[float]:
     """What `sums` gives, over all examples; the last is the number of masked tokens."""
+    model = model.for_inference()
     mesh = mesh_of(model.params)
     share = ALL if mesh is None else Share(multiple=share_of(mesh).multiple)
     batches = eval_batches(encoded, batch_size, pad_id=model.config.pad_token_id, share=share)

@@ -52,8 +52,8 @@ def result(folder: Path) -> Result:
         return dict(arrays), without_speed(read_history(folder))
 
 
-def same(found: Result, wanted: Result) -> None:
-    """Asserts that two trainings came to the same, the evaluations after each epoch included."""
+def assert_same(found: Result, wanted: Result) -> None:
+    """Two trainings came to the same, the evaluations after each epoch included."""
     for path, array in wanted[0].items():
         np.testing.assert_allclose(found[0][path], array, atol=TOLERANCE, err_msg=path)
     assert sum("train/likelihood" in record for record in wanted[1]) == 2
@@ -71,7 +71,7 @@ def run_small(folder: Path, devices: int, options: dict[str, Any], code: int = 0
 
 @pytest.mark.parametrize("mesh", [name for name in MESHES if name != "1"])
 def test_what_comes_out_does_not_depend_on_the_mesh(results, mesh: str) -> None:
-    same(results[mesh], results["1"])
+    assert_same(results[mesh], results["1"])
 
 
 def test_a_run_goes_on_over_another_mesh(results, tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_a_run_goes_on_over_another_mesh(results, tmp_path: Path) -> None:
     half = {"mesh": MESHES["2x2x2"], "training": STEPS, "stop_at": 5}
     assert run_small(tmp_path, 8, half, code=143) == 6
     assert run_small(tmp_path, 1, {"training": STEPS}) == 4
-    same(result(tmp_path), results["1"])
+    assert_same(result(tmp_path), results["1"])
 
 
 def test_two_processes_stop_together_and_one_goes_on(results, tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_two_processes_stop_together_and_one_goes_on(results, tmp_path: Path) ->
         first, second = (run.result() for run in runs)
     assert first == second < 10
     assert run_small(tmp_path, 1, {"training": STEPS}) == 10 - first
-    same(result(tmp_path), results["1"])
+    assert_same(result(tmp_path), results["1"])
 
 
 def test_arrays_are_split_by_the_letters_of_the_table(model: Model) -> None:
