@@ -13,6 +13,7 @@ from effjax.data.tasks import Task
 from effjax.hf import SentenceEncoder
 from effjax.models.base import Outputs
 from effjax.models.model import Model, forward, inputs
+from effjax.train.fsdp import gathered_once
 from effjax.train.mesh import gathered, mesh_of, place_batch, share_of
 
 PER_TOKEN = {kind.head: kind.per_token for kind in KINDS.values() if kind.head is not None}
@@ -38,6 +39,7 @@ def predict(
         )
     model = model.for_inference()
     mesh = mesh_of(model.params)
+    model = model.replace(params=gathered_once(model.params))
     share = ALL if mesh is None else Share(multiple=share_of(mesh).multiple)
     rows = len(encoded.input_ids) if PER_TOKEN[head] else len(encoded)
     logits = np.zeros((rows, len(model.config.labels)), np.float32)

@@ -16,6 +16,7 @@ from effjax.distill.objective import logits
 from effjax.distill.replaced_tokens import replacements
 from effjax.models.base import Outputs
 from effjax.models.model import INPUTS, Model, apply, forward, inputs
+from effjax.train.fsdp import gathered_once
 from effjax.train.mesh import copied, gathered, mesh_of, place_batch, share_of, spread
 from effjax.types import Array, Batch, Float
 
@@ -78,6 +79,7 @@ def totals(
     """What `sums` gives, over all examples; the last is the number of masked tokens."""
     model = model.for_inference()
     mesh = mesh_of(model.params)
+    model = model.replace(params=gathered_once(model.params))
     share = ALL if mesh is None else Share(multiple=share_of(mesh).multiple)
     batches = eval_batches(encoded, batch_size, pad_id=model.config.pad_token_id, share=share)
     found = np.zeros(())

@@ -23,7 +23,9 @@ from effjax.types import Batch, Params, PyTree
 log = logging.getLogger("effjax")
 
 SPLIT = {"tensor": ("H", "F", "V"), "fsdp": ("D", "E", "Y")}
-"""The letters that each axis of a mesh splits; of several, the first one that it divides."""
+"""The letters that each axis of a mesh splits; of several, the first one that it divides. fsdp
+leaves vectors whole: few bytes, and gathering one takes as long as gathering a small kernel.
+"""
 
 BATCH = PartitionSpec(("data", "fsdp"))
 """Rows of a batch."""
@@ -36,8 +38,9 @@ class Mesh:
     Attributes:
         data: copies of the model, each with its rows of every batch; None for as many as there are
             devices for.
-        fsdp: devices that share the arrays of one copy, and gather each when it is needed; each has
-            its own rows of the batch too. Source: arXiv 1910.02054 (ZeRO, stage 3).
+        fsdp: devices that share the matrices of one copy and their moments, and gather the matrices
+            for a step; each has its own rows of the batch too. Source: arXiv 1910.02054 (ZeRO,
+            stage 3).
         tensor: devices that split attention heads, feed-forward units and the vocabulary. Source:
             arXiv 1909.08053.
     """
@@ -76,7 +79,7 @@ def spec(row: Row, sizes: Mapping[str, int]) -> PartitionSpec:
         fitting = [i for i, axis in enumerate(row.axes) if axis.letter in letters]
         divided = [i for i in fitting if row.axes[i].size % sizes[name] == 0]
         free = [i for i in divided if places[i] is None]
-        if free and sizes[name] > 1:
+        if free and sizes[name] > 1 and (name == "tensor" or len(places) > 1):
             places[free[0]] = name
     return PartitionSpec(*places)
 

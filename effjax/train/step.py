@@ -8,11 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Sharding
 
 from effjax.distill import Weighted
 from effjax.models.architecture import Architecture
 from effjax.models.base import EncoderConfig, Outputs, Runtime
 from effjax.models.model import INPUTS, Model, apply
+from effjax.train.fsdp import in_use
 from effjax.train.optimizer import make_optimizer
 from effjax.train.schedule import Schedule
 from effjax.train.training import Training
@@ -22,6 +24,7 @@ Configs = Mapping[str, EncoderConfig]
 StepMetrics = dict[str, Array]
 Teachers = Mapping[str, Outputs]
 Part = tuple[Batch, Teachers]
+Places = tuple[Sharding, ...]
 Step = Callable[["TrainState", tuple[Part, ...]], tuple["TrainState", StepMetrics]]
 
 COMPILED = ("optimizer", "layer_decay", "weight_decay", "b2", "clip_norm", "ema", "skip_spikes")
@@ -143,22 +146,30 @@ def _make_train_step(
     objective: Weighted,
     training: Training,
 ) -> Step:
-    step = train_step(architecture, config, runtime, objective, training)
-
-    def flat(state: TrainState, parts: tuple[Part, ...]) -> tuple[list[Array], StepMetrics]:
-        new, metrics = step(state, parts)
-        return jax.tree.leaves(new), metrics
+    pure = functools.partial(train_step, architecture, config, runtime, objective, training)
 
     @functools.cache
-    def compiled(shardings: tuple[jax.sharding.Sharding, ...]) -> Any:
-        return jax.jit(flat, donate_argnums=0, out_shardings=(list(shardings), None))
+    def compiled(results: Places, params: Places, structure: Any) -> Any:
+        step = pure(structure.unflatten(params))
+
+        def flat(state: TrainState, parts: tuple[Part, ...]) -> tuple[list[Array], StepMetrics]:
+            new, metrics = step(state, parts)
+            return jax.tree.leaves(new), metrics
+
+        return jax.jit(flat, donate_argnums=0, out_shardings=(list(results), None))
 
     def call(state: TrainState, parts: tuple[Part, ...]) -> tuple[TrainState, StepMetrics]:
         leaves, structure = jax.tree.flatten(state)
-        new, metrics = compiled(tuple(x.sharding for x in leaves))(state, parts)
+        params, of_params = jax.tree.flatten(state.trainables["params"])
+        run = compiled(places_of(leaves), places_of(params), of_params)
+        new, metrics = run(state, parts)
         return structure.unflatten(new), metrics
 
     return call
+
+
+def places_of(arrays: list[jax.Array]) -> Places:
+    return tuple(x.sharding for x in arrays)
 
 
 def train_step(
@@ -167,16 +178,22 @@ def train_step(
     runtime: Runtime,
     objective: Weighted,
     training: Training,
+    places: PyTree | None = None,
 ) -> Step:
-    """The step as a pure function, not compiled; see `make_train_step`."""
+    """The step as a pure function, not compiled; see `make_train_step`.
+
+    Args:
+        places: where every parameter lies; None for one device.
+    """
     module = architecture.build(config, runtime)
     optimizer = make_optimizer(architecture.table(config), training, layers=config.num_layers)
 
     def measure(trainables: dict[str, Any], state: TrainState, part: Part, number: Array | None):
         (batch, teachers), keys = part, step_keys(state.key, state.step, number)
         inputs = {name: batch[name] for name in INPUTS if name in batch}
-        rngs = {"dropout": keys["dropout"]}
-        outputs = apply(module, trainables["params"], inputs, deterministic=False, rngs=rngs)
+        params, rngs = trainables["params"], {"dropout": keys["dropout"]}
+        params = params if places is None else in_use(params, places)
+        outputs = apply(module, params, inputs, deterministic=False, rngs=rngs)
         aux, key = trainables["aux"], keys["objective"]
         return objective.measure(aux, outputs, teachers, batch, step=state.step, key=key)
 

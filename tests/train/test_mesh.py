@@ -111,6 +111,7 @@ def test_arrays_are_split_by_the_letters_of_the_table(model: Model) -> None:
     assert spec(rows["layer_0/feedforward/up/bias"], both) == PartitionSpec("tensor")
     assert spec(rows["embedding/word/embedding"], both) == PartitionSpec("tensor", "fsdp")
     assert spec(rows["head/output/bias"], both) == PartitionSpec(None)
+    assert spec(rows["layer_0/feedforward/down/bias"], both) == PartitionSpec(None)
     assert whole(model.table, {"data": 4, "fsdp": 1, "tensor": 1}) == []
     odd = {"data": 1, "fsdp": 1, "tensor": 5}
     assert spec(query, odd) == PartitionSpec(None, None, None)
