@@ -83,7 +83,3 @@ def one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror.lower()}"
     return "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -18,6 +18,7 @@ LEVELS = {
     "tree": 0,
     "files": 0,
     "cache": 0,
+    "pages": 0,
     "layers": 1,
     "data": 1,
     "models": 2,
@@ -33,6 +34,7 @@ LEVELS = {
     "overrides": 5,
     "values": 5,
     "cli": 5,
+    "__main__": 5,
 }
 ARCHITECTURES = {"bert", "distilbert", "roberta"}
 

@@ -41,7 +41,7 @@ def run(config: Path, out: Path, number: int, job: int) -> subprocess.CompletedP
     environment |= {"SLURM_LOCALID": str(number), "JAX_PLATFORMS": "cpu"}
     # Programs of several CPU devices wait for each other for ever if they start in another order.
     environment |= {"JAX_NUM_CPU_DEVICES": "2", "JAX_CPU_ENABLE_ASYNC_DISPATCH": "false"}
-    command = [sys.executable, "-m", "effjax.cli", "run", str(config), "--out", str(out)]
+    command = [sys.executable, "-m", "effjax", "run", str(config), "--out", str(out)]
     return subprocess.run(
         command, env=os.environ | environment, capture_output=True, text=True, check=False
     )
