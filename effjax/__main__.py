@@ -2,12 +2,12 @@
 
 import sys
 
-from effjax.pages import use_huge_pages
+from effjax.malloc import keep_memory
 
 
 def main() -> int:
-    """Runs the command line in a process that has its memory in huge pages."""
-    use_huge_pages()
+    """Runs the command line, in a process that keeps its memory."""
+    keep_memory()
     from effjax import cli  # only in the process that stays
 
     return cli.main()

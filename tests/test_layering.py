@@ -18,7 +18,7 @@ LEVELS = {
     "tree": 0,
     "files": 0,
     "cache": 0,
-    "pages": 0,
+    "malloc": 0,
     "layers": 1,
     "data": 1,
     "models": 2,

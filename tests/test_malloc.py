@@ -1,0 +1,79 @@
+"""The allocator's settings: when a process begins anew, and that it then does what it was asked."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import effjax
+from effjax import malloc
+from effjax.malloc import keep_memory
+
+Begun = list[tuple[str, list[str]]]
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> Begun:
+    """The processes begun anew, on Linux without an accelerator, with nothing said yet."""
+    processes: Begun = []
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(malloc, "ACCELERATORS", ())
+    monkeypatch.setattr(os, "execv", lambda program, argv: processes.append((program, argv)))
+    monkeypatch.setenv("GLIBC_TUNABLES", "")  # so that the end of the test takes it back
+    del os.environ["GLIBC_TUNABLES"]
+    return processes
+
+
+def test_a_process_begins_anew_once(begun: Begun) -> None:
+    keep_memory()
+    keep_memory()
+    assert begun == [(sys.executable, [sys.executable, *sys.orig_argv[1:]])]
+    assert "glibc.malloc.arena_max=1:glibc.malloc.mmap_max=0:" in os.environ["GLIBC_TUNABLES"]
+
+
+def test_what_the_user_has_set_stays(begun: Begun) -> None:
+    os.environ["GLIBC_TUNABLES"] = ""
+    keep_memory()
+    assert not begun
+
+
+def test_other_systems_and_accelerators_are_left_alone(
+    begun: Begun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(malloc, "ACCELERATORS", (tmp_path,))
+    keep_memory()
+    monkeypatch.setattr(malloc, "ACCELERATORS", ())
+    monkeypatch.setattr(sys, "platform", "darwin")
+    keep_memory()
+    assert not begun
+
+
+def test_the_command_keeps_its_memory() -> None:
+    """256 MiB are touched, given back and touched again: no page is new the second time."""
+    code = """
+import resource, sys
+import numpy as np
+from effjax.malloc import keep_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    np.ones(2**25)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+keep_memory()
+print(faults(), faults())
+"""
+    without = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
+    command = [sys.executable, "-c", code]
+    run = subprocess.run(command, env=without, capture_output=True, text=True, check=True)
+    first, second = map(int, run.stdout.split())
+    assert second < 64 < first
+
+
+def test_the_command_does_what_it_was_asked() -> None:
+    without = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
+    command = [sys.executable, "-m", "effjax", "--version"]
+    run = subprocess.run(command, env=without, capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == effjax.__version__
