@@ -1,7 +1,7 @@
 """glibc's allocator, set for XLA:CPU, which takes and gives back large arrays in every step.
 
-Left alone, glibc returns them to Linux, and each step waits for the same pages again. It reads these
-settings when a process begins, and not later.
+Left alone, glibc returns them to Linux, and each step waits for the same pages again. The settings
+are read when a process begins, and not later.
 """
 
 import os

@@ -13,7 +13,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from effjax.data.encode import Encoded
-from effjax.data.layouts import ALL, ASSEMBLE, BUCKETS, Batch, Layout, Share
+from effjax.data.layouts import (
+    ALL,
+    ASSEMBLE,
+    BUCKETS,
+    WIDTHS,
+    Batch,
+    Layout,
+    Share,
+    fitting,
+    pack,
+    packed_batch,
+    padded_batches,
+    rung,
+)
 from effjax.data.masking import Masking
 
 AHEAD = 4
@@ -98,28 +111,86 @@ class TrainBatches:
         return iter(steps.to_iter_dataset(options))
 
 
+@dataclass(frozen=True)
+class EvalBatches:
+    """Batches that are made when they are come to.
+
+    Attributes:
+        makers: one for each batch.
+    """
+
+    makers: tuple[Callable[[], Batch], ...]
+
+    def __len__(self) -> int:
+        return len(self.makers)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (make() for make in self.makers)
+
+
 def eval_batches(
     encoded: Encoded,
     batch_size: int,
     *,
     pad_id: int,
     layout: Layout = "packed",
+    tokens: int | None = None,
     share: Share = ALL,
-) -> Iterator[Batch]:
-    """Every example once, shortest first; `results[batch["example"]] = ...` restores the order.
+) -> EvalBatches:
+    """Every example once; `results[batch["example"]] = ...` restores the order.
+
+    Padded, the shortest come first. Packed, the batches have the few longest examples, which may
+    want wider rows, last.
+
+    Args:
+        batch_size: rows of a batch; padded, its examples.
+        tokens: at most so many in packed rows, if that is one row at least.
 
     Raises:
         ValueError: As `TrainBatches`.
     """
     check(encoded, batch_size)
+    if layout == "packed":
+        return EvalBatches(tuple(packed(encoded, batch_size, pad_id, tokens, share)))
     order = np.argsort(encoded.lengths, kind="stable")
-    for begin in range(0, len(order), batch_size):
-        examples = [order[begin : begin + batch_size]]
-        yield from ASSEMBLE[layout](encoded, examples, batch_size, pad_id, share)
+    parts = (order[i : i + batch_size] for i in range(0, len(order), batch_size))
+
+    def make(part: np.ndarray) -> Batch:
+        return padded_batches(encoded, [part], batch_size, pad_id, share)[0]
+
+    return EvalBatches(tuple(functools.partial(make, part) for part in parts))
+
+
+def packed(
+    encoded: Encoded, batch_size: int, pad_id: int, tokens: int | None, share: Share
+) -> Iterator[Callable[[], Batch]]:
+    """Makers of batches of two shapes: one for most examples, one for the longest in a hundred.
+
+    All examples of a shape are packed together, which leaves less padding than batch by batch.
+    """
+    long = encoded.lengths > np.quantile(encoded.lengths, 0.99, method="higher")
+    for chosen in (np.flatnonzero(~long), np.flatnonzero(long)):
+        if not len(chosen):
+            continue
+        width = fitting(WIDTHS, encoded.lengths[chosen])
+        rows = pack(encoded.lengths[chosen], width)
+        most = batch_size if tokens is None else max(1, min(batch_size, tokens // width))
+        batches = -(-len(rows) // most)
+        # Row i goes to batch i % batches, so that long and short examples meet in each.
+        parts = [rows[i::batches] for i in range(batches)]
+        shape = (share.up(rung(len(parts[0]))), width)
+        size = max(sum(map(len, part)) for part in parts)
+        for part in parts:
+            examples = chosen[[n for row in part for n in row]]
+            places = np.split(np.arange(len(examples)), np.cumsum([len(row) for row in part])[:-1])
+            local = [row.tolist() for row in places]
+            yield functools.partial(
+                packed_batch, encoded, examples, local, shape, size, pad_id, share
+            )
 
 
 def steps_per_epoch(encoded: Encoded, batch_size: int) -> int:
-    """Batches in one pass, the filled-up last one included."""
+    """Training batches in one pass, the filled-up last one included."""
     return -(-len(encoded) // batch_size)
 
 

@@ -34,6 +34,8 @@ WIDTHS = (64, 128, 256, 512)
 Batch = dict[str, np.ndarray]
 Layout = Literal["packed", "padded"]
 Examples = np.ndarray
+Rows = list[list[int]]
+"""Which examples each row holds, counted from the first one of the batch."""
 
 
 @dataclass(frozen=True)
@@ -93,23 +95,38 @@ def packed_batches(
     packed = [pack(encoded.lengths[examples], width) for examples in parts]
     count = share.up(rung(max(map(len, packed))))
 
-    def batch(examples: Examples, rows: list[list[int]]) -> Batch:
-        lengths = encoded.lengths[examples]
-        token = np.full((count, width), -1)
-        segments, starts = np.zeros(token.shape, np.int32), np.zeros(size, np.int32)
-        for i, row in enumerate(rows):
-            begin = 0
-            for n in row:
-                first, length = int(encoded.offsets[examples[n]]), int(lengths[n])
-                here = slice(begin, begin + length)
-                token[i, here], segments[i, here] = first + np.arange(length), n + 1
-                starts[n] = i * width + begin
-                begin = here.stop
-        starts[len(examples) :] = starts[0]
-        made = fields(encoded, share.of(token), examples, size, pad_id)
-        return {**made, "segment_ids": share.of(segments), "starts": starts}
+    return tuple(
+        packed_batch(encoded, examples, rows, (count, width), size, pad_id, share)
+        for examples, rows in zip(parts, packed, strict=True)
+    )
 
-    return tuple(batch(examples, rows) for examples, rows in zip(parts, packed, strict=True))
+
+def packed_batch(
+    encoded: Encoded,
+    examples: Examples,
+    rows: Rows,
+    shape: tuple[int, int],
+    size: int,
+    pad_id: int,
+    share: Share = ALL,
+) -> Batch:
+    """The examples in these rows, filled up to a shape of rows and tokens, and to `size` examples;
+    other arguments as of `padded_batches`.
+    """
+    lengths, width = encoded.lengths[examples], shape[1]
+    token = np.full(shape, -1)
+    segments, starts = np.zeros(shape, np.int32), np.zeros(size, np.int32)
+    for i, row in enumerate(rows):
+        begin = 0
+        for n in row:
+            first, length = int(encoded.offsets[examples[n]]), int(lengths[n])
+            here = slice(begin, begin + length)
+            token[i, here], segments[i, here] = first + np.arange(length), n + 1
+            starts[n] = i * width + begin
+            begin = here.stop
+    starts[len(examples) :] = starts[0]
+    made = fields(encoded, share.of(token), examples, size, pad_id)
+    return {**made, "segment_ids": share.of(segments), "starts": starts}
 
 
 Assemble = Callable[[Encoded, Sequence[Examples], int, int, Share], tuple[Batch, ...]]
@@ -154,21 +171,24 @@ def fitting(widths: Sequence[int], lengths: np.ndarray) -> int:
     return widths[int(np.searchsorted(widths, lengths.max()))]
 
 
-def pack(lengths: np.ndarray, width: int) -> list[list[int]]:
-    """Which examples share a row: first-fit decreasing.
+def pack(lengths: np.ndarray, width: int) -> Rows:
+    """Which examples share a row: best-fit decreasing.
 
     Source: D. S. Johnson, "Near-optimal bin packing algorithms" (1973): at most 11/9 of the fewest
-    rows that there could be, and one.
+    rows that there could be, and four.
     """
-    rows: list[list[int]] = []
-    free: list[int] = []
+    rows: Rows = []
+    with_room: list[list[int]] = [[] for _ in range(width + 1)]
     for example in np.argsort(-lengths, kind="stable"):
-        row = next((i for i, room in enumerate(free) if room >= lengths[example]), len(rows))
-        if row == len(rows):
+        length = int(lengths[example])
+        room = next((room for room in range(length, width + 1) if with_room[room]), None)
+        if room is None:
+            room, row = width, len(rows)
             rows.append([])
-            free.append(width)
+        else:
+            row = with_room[room].pop()
         rows[row].append(int(example))
-        free[row] -= int(lengths[example])
+        with_room[room - length].append(row)
     return rows
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from effjax.data.batches import eval_batches, steps_per_epoch
+from effjax.data.batches import eval_batches
 from effjax.data.encode import Encoded
 from effjax.distill.objective import Needs
 from effjax.models.base import LayerTrace, Outputs
@@ -64,10 +64,9 @@ def cache_outputs(
     tokens, width = int(encoded.offsets[-1]), teacher.config.hidden
     hidden = {layer: np.zeros((tokens, width), np.float16) for layer in needs.hidden}
     logits = np.zeros((len(encoded), len(teacher.config.labels)), np.float32)
-    total = steps_per_epoch(encoded, batch_size)
-    for i, batch in enumerate(
-        eval_batches(encoded, batch_size, pad_id=teacher.config.pad_token_id)
-    ):
+    pad_id, chunk = teacher.config.pad_token_id, teacher.runtime.chunk_tokens
+    batches = eval_batches(encoded, batch_size, pad_id=pad_id, tokens=chunk)
+    for i, batch in enumerate(batches):
         outputs, real = teacher.trace(batch), batch["token"] >= 0
         logits[batch["example"]] = outputs.logits
         for layer, kept in hidden.items():
@@ -78,5 +77,5 @@ def cache_outputs(
                     "float16 ends at 65504"
                 )
             kept[batch["token"][real]] = values
-        progress(i + 1, total)
+        progress(i + 1, len(batches))
     return CachedOutputs(logits, hidden, teacher.config.num_layers)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from effjax.data.batches import eval_batches, steps_per_epoch
+from effjax.data.batches import eval_batches
 from effjax.data.encode import Encoded
 from effjax.data.kinds import KINDS, Prepared, Score
 from effjax.data.layouts import ALL, Batch, Share
@@ -43,15 +43,16 @@ def predict(
     share = ALL if mesh is None else Share(multiple=share_of(mesh).multiple)
     rows = len(encoded.input_ids) if PER_TOKEN[head] else len(encoded)
     logits = np.zeros((rows, len(model.config.labels)), np.float32)
-    pad_id = model.config.pad_token_id
-    for i, batch in enumerate(eval_batches(encoded, batch_size, pad_id=pad_id, share=share)):
+    pad_id, chunk = model.config.pad_token_id, model.runtime.chunk_tokens
+    batches = eval_batches(encoded, batch_size, pad_id=pad_id, tokens=chunk, share=share)
+    for i, batch in enumerate(batches):
         found = np.asarray(gathered(outputs(model, batch, mesh).logits), np.float32)
         if PER_TOKEN[head]:
             real = batch["token"] >= 0
             logits[batch["token"][real]] = found[real]
         else:
             logits[batch["example"]] = found
-        progress(i + 1, steps_per_epoch(encoded, batch_size))
+        progress(i + 1, len(batches))
     return logits
 
 

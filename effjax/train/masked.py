@@ -81,7 +81,8 @@ def totals(
     mesh = mesh_of(model.params)
     model = model.replace(params=gathered_once(model.params))
     share = ALL if mesh is None else Share(multiple=share_of(mesh).multiple)
-    batches = eval_batches(encoded, batch_size, pad_id=model.config.pad_token_id, share=share)
+    pad_id, chunk = model.config.pad_token_id, model.runtime.chunk_tokens
+    batches = eval_batches(encoded, batch_size, pad_id=pad_id, tokens=chunk, share=share)
     found = np.zeros(())
     for i, batch in enumerate(batches):
         masked = masking(batch, seed=seed, epoch=0)

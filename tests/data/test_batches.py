@@ -120,6 +120,34 @@ def test_results_are_restored_by_example(encoded: Encoded):
     assert restored.tolist() == [2.0 * i for i in range(len(encoded))]
 
 
+def test_packed_for_evaluation_hardly_a_token_is_padding():
+    """1000 short examples, and a long one in a row of its own width."""
+    lengths = np.random.default_rng(0).integers(3, 40, 1000)
+    encoded = _encoded(np.append(lengths, 200))
+    batches = eval_batches(encoded, 16, pad_id=PAD)
+    made = list(batches)
+    assert len(made) == len(batches) < steps_per_epoch(encoded, 16)
+    assert padding_share(made) < 0.05 < 0.08 < padding_share(_train(encoded, layout="packed"))
+    assert {batch["input_ids"].shape for batch in made} == {(16, 64), (1, 256)}
+    assert len({batch["example"].shape for batch in made[:-1]}) == 1
+    counted = np.zeros(len(encoded))
+    for batch in made:
+        np.add.at(counted, batch["example"], batch["example_mask"])
+        first = batch["input_ids"].ravel()[batch["starts"]]
+        assert np.array_equal(first, batch["example"])
+        last = batch["starts"] + encoded.lengths[batch["example"]] - 1
+        assert np.array_equal(batch["input_ids"].ravel()[last], batch["example"])
+    assert counted.tolist() == [1.0] * len(encoded)
+
+
+def test_rows_for_evaluation_hold_no_more_tokens_than_asked_for():
+    encoded = _encoded(np.random.default_rng(0).integers(3, 60, 500))
+    shapes = {b["input_ids"].shape for b in eval_batches(encoded, 32, pad_id=PAD, tokens=512)}
+    assert shapes == {(8, 64)}
+    (wide,) = eval_batches(_encoded(np.array([300])), 32, pad_id=PAD, tokens=100)
+    assert wide["input_ids"].shape == (1, 512)
+
+
 def test_fewer_examples_than_a_batch_and_no_labels():
     two = _encoded(np.array([2, 9]), labels=False)
     (batch,) = eval_batches(two, 4, pad_id=PAD, layout="padded")
@@ -131,8 +159,8 @@ def test_fewer_examples_than_a_batch_and_no_labels():
 def test_what_cannot_be_batched_is_named():
     long = _encoded(np.array([5, 600, 7]))
     with pytest.raises(ValueError, match="example 1 has 600 tokens; the widest row is 512"):
-        next(eval_batches(long, 2, pad_id=PAD))
+        eval_batches(long, 2, pad_id=PAD)
     with pytest.raises(ValueError, match="batch_size is 0"):
         TrainBatches(encoded=long, batch_size=0, seed=0, pad_id=PAD)
     with pytest.raises(ValueError, match="no examples"):
-        next(eval_batches(_encoded(np.array([], np.int64)), 2, pad_id=PAD))
+        eval_batches(_encoded(np.array([], np.int64)), 2, pad_id=PAD)

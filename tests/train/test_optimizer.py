@@ -44,7 +44,7 @@ def test_a_step_moves_against_the_gradient_by_the_learning_rate(
     objective = Weighted(task=(1.0, TaskLoss()))
     state = init_state(model, objective, training, steps=10, seed=0, teachers={})
     step = make_train_step(model, objective, training)
-    batch = next(eval_batches(encoded, 16, pad_id=0))
+    batch = next(iter(eval_batches(encoded, 16, pad_id=0)))
     state, metrics = step(state, ((batch, {}),))
     bias = np.asarray(state.params["head"]["output"]["bias"])
     np.testing.assert_allclose(np.abs(bias), 1e-2, rtol=1e-3)
