@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
@@ -174,7 +175,12 @@ def test_steps_over_eight_devices_are_described(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_accelerator_script_runs_on_a_cpu() -> None:
     small = ("--models", "bert-tiny", "--lengths", "32", "--tokens", "128", "--samples", "2")
-    results = json.loads(run_script("accelerator.py", *small).stdout)
-    assert [cell["mode"] for cell in results["cells"]] == ["inference", "training"]
+    results = json.loads(run_script("accelerator.py", *small, "--examples", "64").stdout)
+    kinds = [(cell["mode"], cell["attention"]) for cell in results["cells"]]
+    assert kinds == list(product(("inference", "training"), ("late-division", "fused")))
     assert all(cell["tokens_per_second"] > 0 for cell in results["cells"])
+    assert results["difference_of_fused_attention"]["bert-tiny 32"] < 0.05
+    packed, padded = results["input"]
+    assert packed["shapes"] <= padded["shapes"] < packed["batches"] == padded["batches"]
+    assert all(entry["ratio"] > 0.5 for entry in results["input"])
     assert results["machine"]["device"]

@@ -106,7 +106,8 @@ class Runtime:
         dtype: what products are computed in; sums, softmax and norms are float32, parameters stay
             float32.
         attention: "textbook" is softmax(QK^T / sqrt(K)) V as written; "late-division"
-            divides by the softmax sum after the value product: K divisions per query, not M.
+            divides by the softmax sum after the value product: K divisions per query, not M;
+            "fused" is one kernel of a GPU, for bfloat16, where no weights are dropped out.
         chunk_tokens: inference takes this many tokens at a time, so that activations stay in cache;
             None for all.
         remat: what training computes again on the way back, to need less memory: nothing, whole
@@ -114,7 +115,7 @@ class Runtime:
     """
 
     dtype: Literal["float32", "bfloat16"] = "float32"
-    attention: Literal["textbook", "late-division"] = "late-division"
+    attention: Literal["textbook", "late-division", "fused"] = "late-division"
     chunk_tokens: int | None = None
     remat: Remat = "none"
 

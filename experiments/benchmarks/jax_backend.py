@@ -22,17 +22,21 @@ CELL = Cell
 
 def prepare(cell: Cell) -> tuple[Call, dict[str, Any]]:
     """A call that runs the cell once, to its end, and the model as a Hugging Face config."""
+    model = build(cell, Runtime.auto(cell.dtype))
+    return call_of(cell, model), config_to_hf(model.architecture, model.config)
+
+
+def build(cell: Cell, runtime: Runtime) -> Model:
+    """The cell's model, which classifies."""
     architecture, size = MODELS[cell.model]
-    model = create(
-        architecture,
-        size=size,
-        key=jax.random.key(0),
-        head="sequence-classification",
-        runtime=Runtime.auto(cell.dtype),
-    )
+    key = jax.random.key(0)
+    return create(architecture, size=size, key=key, head="sequence-classification", runtime=runtime)
+
+
+def call_of(cell: Cell, model: Model) -> Call:
+    """A call that runs the cell once, to its end."""
     batch = full_batch(model.config, batch=cell.batch, length=cell.length)
-    call = inference(model, batch) if cell.mode == "inference" else training(model, batch)
-    return call, config_to_hf(model.architecture, model.config)
+    return inference(model, batch) if cell.mode == "inference" else training(model, batch)
 
 
 def inference(model: Model, batch: dict[str, np.ndarray]) -> Call:

@@ -136,7 +136,7 @@ def test_fast_runtime_is_the_plain_one(pair: Build, name: str, head: Head | None
             assert_close(real(getattr(found, field), both.mask), ours, MODULE)
 
 
-@pytest.mark.parametrize("attention", ["textbook", "late-division"])
+@pytest.mark.parametrize("attention", ["textbook", "late-division", "fused"])
 def test_bfloat16_is_close(pair: Build, name: str, attention: Any) -> None:
     runtime = Runtime(dtype="bfloat16", attention=attention)
     found, both = light(pair, name, None, runtime)

@@ -5,12 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from jax._src.cudnn import fused_attention_stablehlo
 
 from effjax.layers.attention import (
     ATTENTION,
     MASKED,
     SelfAttention,
     dot_products,
+    fused_attention,
     late_division_attention,
     textbook_attention,
 )
@@ -66,6 +68,52 @@ def test_the_gradients_are_those_of_the_formula(drop: jax.Array | None) -> None:
         jax.grad(loss, (0, 1, 2))(*arguments), jax.grad(plain, (0, 1, 2))(*arguments), strict=True
     ):
         np.testing.assert_allclose(found, want, atol=1e-5)
+
+
+def test_the_fused_form_is_the_textbook_with_its_gradients() -> None:
+    """Of two segments of 3 and 2 tokens that share a row."""
+    arrays = [jnp.asarray(RNG.normal(size=(2, 3, 5, 6)), jnp.float32) for _ in range(3)]
+    segments = np.array([1, 1, 1, 2, 2])
+    mask = jnp.asarray(segments[:, None] == segments)[None, None].repeat(2, 0)
+
+    def fused(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+        return jnp.sin(fused_attention(q, k, v, mask))
+
+    def plain(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+        scores = jnp.where(mask, dot_products(q, k) / jnp.sqrt(6), MASKED)
+        return jnp.sin(textbook_attention(scores, v, None))
+
+    np.testing.assert_allclose(fused(*arrays), plain(*arrays), atol=1e-6)
+    found, want = (
+        jax.grad(lambda *x, form=form: form(*x).sum(), (0, 1, 2))(*arrays)
+        for form in (fused, plain)
+    )
+    for ours, theirs in zip(found, want, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_the_fused_form_is_one_kernel_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lowered for CUDA with JAX's look at the hardware left out, since there is none."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    for name in ("check_cudnn_version", "check_compute_capability"):
+        monkeypatch.setattr(fused_attention_stablehlo, name, lambda *_: 91000)
+    monkeypatch.setattr(
+        fused_attention_stablehlo, "is_cuda_compute_capability_equal", lambda _: False
+    )
+    module = SelfAttention(64, 2, 32, 0.0, "fused", "bfloat16", nn.initializers.normal())
+    x, mask = jnp.ones((2, 16, 64), jnp.bfloat16), jnp.ones((2, 1, 16, 16), bool)
+    with monkeypatch.context() as patch:
+        patch.setattr(jax, "default_backend", lambda: "cpu")
+        variables = module.init(jax.random.key(0), x, mask, None, True)
+
+    def loss(variables: dict, deterministic: bool) -> jax.Array:
+        return module.apply(variables, x, mask, None, deterministic)[0].sum()
+
+    program = jax.jit(jax.grad(loss), static_argnums=1).trace(variables, False)
+    lowered = program.lower(lowering_platforms=("cuda",)).as_text()
+    assert "fmhaScaleBiasSoftmax(" in lowered or 'fmhaScaleBiasSoftmax"' in lowered
+    assert "fmhaScaleBiasSoftmaxBackward" in lowered
+    assert "exponential" not in lowered
 
 
 def test_gradients_in_bfloat16_are_near_those_in_float32() -> None:
