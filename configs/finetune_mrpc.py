@@ -6,7 +6,8 @@
 Metric: F1, then accuracy; the paper's row does not say which of the two it has.
 Paper: MiniLM-6x384 has 88.9 on MRPC dev (unilm/minilm README). It is of another encoder,
 distilled by its authors and not tuned for sentence similarity.
-Measured: not yet run.
+Measured: F1 85.4 +- 0.4, accuracy 78.5 +- 0.5 over three seeds (paper/results/finetune_mrpc.json).
+One recipe was tried, without a search of learning rates.
 """
 
 from effjax.recipe import Finetuning

@@ -5,7 +5,9 @@
 
 Metric: Pearson, then Spearman correlation.
 Paper: the MiniLM-6x384 row has no STS-B.
-Measured: not yet run.
+Measured: Pearson 86.2 +- 0.6, Spearman 86.1 +- 0.5 over three seeds
+(paper/results/finetune_stsb.json); no better than the Spearman 86.7 of its sentence vectors without
+any training. One recipe was tried, without a search of learning rates.
 """
 
 from effjax.recipe import Finetuning

@@ -36,6 +36,19 @@ def test_the_table_of_ratios_is_that_of_the_results() -> None:
     assert found == rows
 
 
+def test_the_table_of_tasks_is_that_of_the_results() -> None:
+    wanted = []
+    for name in ("cola", "mrpc", "sts-b"):
+        file = ROOT / "paper" / "results" / f"finetune_{name.replace('-', '')}.json"
+        results = json.loads(file.read_text())
+        published = [f"{100 * x:.1f}" for x in results["published"].values()]  # of one metric
+        for metric, score in results["scores"]["validation"].items():
+            ours = f"{100 * score['mean']:.1f} +- {100 * score['sd']:.1f}"
+            wanted.append([name, metric, ours, published.pop() if published else ""])
+    lines = README[README.index("| task | metric |") :].split("\n\n")[0].lower().splitlines()[2:]
+    assert [[part.strip() for part in line.strip("|").split("|")] for line in lines] == wanted
+
+
 def test_ci_calls_the_test_command() -> None:
     (command,) = re.findall(r"`*bash\n(.*pytest)\n", README)
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
