@@ -17,17 +17,22 @@ from effjax.data.layouts import (
     ALL,
     ASSEMBLE,
     BUCKETS,
-    WIDTHS,
     Batch,
     Layout,
+    Rows,
     Share,
-    fitting,
     pack,
     packed_batch,
     padded_batches,
     rung,
 )
 from effjax.data.masking import Masking
+
+EVAL_WIDTHS = (64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512)
+"""Widths of packed rows in an evaluation, which has no shuffled batches that want few shapes."""
+
+QUADRATIC = 1024
+"""The width of a row at which attention takes about as long as all else."""
 
 AHEAD = 4
 """Batches that are made before they are asked for."""
@@ -139,8 +144,7 @@ def eval_batches(
 ) -> EvalBatches:
     """Every example once; `results[batch["example"]] = ...` restores the order.
 
-    Padded, the shortest come first. Packed, the batches have the few longest examples, which may
-    want wider rows, last.
+    Padded, the shortest come first; packed, those in the narrowest rows.
 
     Args:
         batch_size: rows of a batch; padded, its examples.
@@ -164,16 +168,10 @@ def eval_batches(
 def packed(
     encoded: Encoded, batch_size: int, pad_id: int, tokens: int | None, share: Share
 ) -> Iterator[Callable[[], Batch]]:
-    """Makers of batches of two shapes: one for most examples, one for the longest in a hundred.
-
-    All examples of a shape are packed together, which leaves less padding than batch by batch.
+    """Makers of batches; all examples in rows of one width are packed together, which leaves less
+    padding than batch by batch, and have one shape.
     """
-    long = encoded.lengths > np.quantile(encoded.lengths, 0.99, method="higher")
-    for chosen in (np.flatnonzero(~long), np.flatnonzero(long)):
-        if not len(chosen):
-            continue
-        width = fitting(WIDTHS, encoded.lengths[chosen])
-        rows = pack(encoded.lengths[chosen], width)
+    for width, chosen, rows in cheapest(encoded.lengths):
         most = batch_size if tokens is None else max(1, min(batch_size, tokens // width))
         batches = -(-len(rows) // most)
         # Row i goes to batch i % batches, so that long and short examples meet in each.
@@ -187,6 +185,26 @@ def packed(
             yield functools.partial(
                 packed_batch, encoded, examples, local, shape, size, pad_id, share
             )
+
+
+Packing = list[tuple[int, np.ndarray, Rows]]
+"""The width of some rows, which examples are in these, and which are in each, as places there."""
+
+
+def cheapest(lengths: np.ndarray) -> Packing:
+    """Examples up to some width share rows of it, longer ones have rows of their own, as narrow as
+    they go: the width is that with which all is computed soonest.
+    """
+
+    def packing(shared: int) -> Packing:
+        widths = np.maximum(np.take(EVAL_WIDTHS, np.searchsorted(EVAL_WIDTHS, lengths)), shared)
+        chosen = {int(width): np.flatnonzero(widths == width) for width in np.unique(widths)}
+        return [(width, part, pack(lengths[part], width)) for width, part in chosen.items()]
+
+    def cost(made: Packing) -> float:
+        return sum(len(rows) * width * (1 + width / QUADRATIC) for width, _, rows in made)
+
+    return min(map(packing, EVAL_WIDTHS), key=cost)
 
 
 def steps_per_epoch(encoded: Encoded, batch_size: int) -> int:

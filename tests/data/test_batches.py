@@ -128,7 +128,7 @@ def test_packed_for_evaluation_hardly_a_token_is_padding():
     made = list(batches)
     assert len(made) == len(batches) < steps_per_epoch(encoded, 16)
     assert padding_share(made) < 0.05 < 0.08 < padding_share(_train(encoded, layout="packed"))
-    assert {batch["input_ids"].shape for batch in made} == {(16, 64), (1, 256)}
+    assert {batch["input_ids"].shape for batch in made} == {(16, 64), (1, 224)}
     assert len({batch["example"].shape for batch in made[:-1]}) == 1
     counted = np.zeros(len(encoded))
     for batch in made:
@@ -140,12 +140,20 @@ def test_packed_for_evaluation_hardly_a_token_is_padding():
     assert counted.tolist() == [1.0] * len(encoded)
 
 
+def test_long_examples_have_rows_of_their_own_for_evaluation():
+    """Two of 150 tokens would fill a row of 320 better than two of 160, and cost more attention."""
+    made = list(eval_batches(_encoded(np.full(20, 150)), 4, pad_id=PAD))
+    assert {batch["input_ids"].shape for batch in made} == {(4, 160)}
+    short = list(eval_batches(_encoded(np.full(20, 50)), 4, pad_id=PAD))
+    assert {batch["input_ids"].shape for batch in short} == {(4, 256)}  # five in each
+
+
 def test_rows_for_evaluation_hold_no_more_tokens_than_asked_for():
     encoded = _encoded(np.random.default_rng(0).integers(3, 60, 500))
     shapes = {b["input_ids"].shape for b in eval_batches(encoded, 32, pad_id=PAD, tokens=512)}
-    assert shapes == {(8, 64)}
+    assert shapes == {(5, 96)}
     (wide,) = eval_batches(_encoded(np.array([300])), 32, pad_id=PAD, tokens=100)
-    assert wide["input_ids"].shape == (1, 512)
+    assert wide["input_ids"].shape == (1, 320)
 
 
 def test_fewer_examples_than_a_batch_and_no_labels():
