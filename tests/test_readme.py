@@ -36,6 +36,17 @@ def test_the_table_of_ratios_is_that_of_the_results() -> None:
     assert found == rows
 
 
+def test_the_table_of_datasets_is_that_of_the_results() -> None:
+    file = ROOT / "paper" / "results" / "benchmark_datasets.json"
+    names, wanted = {"glue/sst2": "SST-2", "squad/v1.1": "SQuAD v1.1"}, {}
+    for row in json.loads(file.read_text())["rows"]:
+        both = [f"{row[f'speedup_over_{side}']:.2f}" for side in ("padded", "grouped")]
+        wanted.setdefault(f"{names[row['task']]}, {row['mode']}", []).append(" / ".join(both))
+    table = README[README.index("| | float32 | bfloat16 |") :].split("\n\n")[0].splitlines()[2:]
+    cells = [[part.strip() for part in line.strip("|").split("|")] for line in table]
+    assert {name: found for name, *found in cells} == wanted
+
+
 def test_the_table_of_tasks_is_that_of_the_results() -> None:
     wanted = []
     for name in ("cola", "mrpc", "sts-b"):
