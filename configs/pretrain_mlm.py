@@ -6,7 +6,8 @@ The language is generated (`effjax.data.toy`): some 29,000 sentences, without th
 1,000 more to evaluate on. The model in runs/pretrain_mlm/model can be the `source` of any other
 recipe. Own texts, one document per line: `--corpus FILE`.
 
-Measured: not yet run.
+Measured: perplexity 2.52, accuracy 73.0 at the masked tokens held out; who knows
+only how frequent words are has 66.6 (paper/results/pretrain_mlm.json).
 """
 
 from effjax.recipe import NewModel, Pretraining

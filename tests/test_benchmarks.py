@@ -173,6 +173,18 @@ def test_steps_over_eight_devices_are_described(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_way_to_the_first_step_is_timed(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    small = ("--model", "bert-tiny", "--shape", "2x16", "--processes", "1")
+    run_script("first_step.py", *small, "--out", str(out))
+    results = json.loads(out.read_text())
+    (warm,) = results["warm"]
+    assert list(warm) == ["imported", "loaded", "prepared", "stepped"]
+    assert list(warm.values()) == sorted(warm.values())
+    assert results["median"] == warm["stepped"] < results["cold"]["stepped"]
+
+
+@pytest.mark.slow
 def test_the_accelerator_script_runs_on_a_cpu() -> None:
     small = ("--models", "bert-tiny", "--lengths", "32", "--tokens", "128", "--samples", "2")
     results = json.loads(run_script("accelerator.py", *small, "--examples", "64").stdout)
