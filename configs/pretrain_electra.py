@@ -7,8 +7,8 @@ the original ones. The generator is not kept.
 
 Paper: with less compute than a masked LM of the same size, better when fine-tuned (arXiv
 2003.10555, figure 2).
-Measured: right about 95.8% of all tokens held out, where calling all of them original is right about
-94.2% (paper/results/pretrain_electra.json).
+Measured: right about 95.8% of all tokens held out, where calling all of them original is right
+about 94.2% (paper/results/pretrain_electra.json).
 """
 
 from effjax.recipe import NewModel, Pretraining
