@@ -7,6 +7,7 @@ comes from a short ladder, so a jitted step compiles once per rung. A loss or a 
 """
 
 import functools
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -179,9 +180,8 @@ def packed(
         shape = (share.up(rung(len(parts[0]))), width)
         size = max(sum(map(len, part)) for part in parts)
         for part in parts:
-            examples = chosen[[n for row in part for n in row]]
-            places = np.split(np.arange(len(examples)), np.cumsum([len(row) for row in part])[:-1])
-            local = [row.tolist() for row in places]
+            examples, number = chosen[[n for row in part for n in row]], itertools.count()
+            local = [[next(number) for _ in row] for row in part]
             yield functools.partial(
                 packed_batch, encoded, examples, local, shape, size, pad_id, share
             )

@@ -119,6 +119,10 @@ class Runtime:
     chunk_tokens: int | None = None
     remat: Remat = "none"
 
+    def __post_init__(self) -> None:
+        if self.attention == "fused" and self.dtype != "bfloat16":
+            raise ValueError(f"runtime: fused attention needs dtype bfloat16; it is {self.dtype}")
+
     @classmethod
     def plain(cls) -> "Runtime":
         """The reference for parity, cost and export."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from effjax.data.batches import eval_batches
+from effjax.data.batches import EvalBatches, eval_batches
 from effjax.data.encode import Encoded
 from effjax.data.kinds import KINDS, Prepared, Score
 from effjax.data.layouts import ALL, Batch, Share
@@ -37,14 +37,9 @@ def predict(
         raise ValueError(
             f"predictions need the head {', '.join(PER_TOKEN)}; this model has {head!r}"
         )
-    model = model.for_inference()
-    mesh = mesh_of(model.params)
-    model = model.replace(params=gathered_once(model.params))
-    share = ALL if mesh is None else Share(multiple=share_of(mesh).multiple)
+    model, mesh, batches = ready(model, encoded, batch_size)
     rows = len(encoded.input_ids) if PER_TOKEN[head] else len(encoded)
     logits = np.zeros((rows, len(model.config.labels)), np.float32)
-    pad_id, chunk = model.config.pad_token_id, model.runtime.chunk_tokens
-    batches = eval_batches(encoded, batch_size, pad_id=pad_id, tokens=chunk, share=share)
     for i, batch in enumerate(batches):
         found = np.asarray(gathered(outputs(model, batch, mesh).logits), np.float32)
         if PER_TOKEN[head]:
@@ -54,6 +49,18 @@ def predict(
             logits[batch["example"]] = found
         progress(i + 1, len(batches))
     return logits
+
+
+def ready(
+    model: Model, encoded: Encoded, batch_size: int
+) -> tuple[Model, jax.sharding.Mesh | None, EvalBatches]:
+    """A model for inference, the mesh that it lies over, None for one device, and its batches."""
+    model = model.for_inference()
+    mesh = mesh_of(model.params)
+    share = ALL if mesh is None else Share(multiple=share_of(mesh).multiple)
+    pad_id, chunk = model.config.pad_token_id, model.runtime.chunk_tokens
+    batches = eval_batches(encoded, batch_size, pad_id=pad_id, tokens=chunk, share=share)
+    return model.replace(params=gathered_once(model.params)), mesh, batches
 
 
 def outputs(model: Model, batch: Batch, mesh: jax.sharding.Mesh | None) -> Outputs:

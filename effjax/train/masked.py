@@ -7,17 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from effjax.data.batches import eval_batches
 from effjax.data.encode import Encoded
-from effjax.data.layouts import ALL, Share
 from effjax.data.masking import Masking
 from effjax.distill import GeneratorLM, MaskedLM, ReplacedTokens, Term
 from effjax.distill.objective import logits
 from effjax.distill.replaced_tokens import replacements
 from effjax.models.base import Outputs
 from effjax.models.model import INPUTS, Model, apply, forward, inputs
-from effjax.train.fsdp import gathered_once
-from effjax.train.mesh import copied, gathered, mesh_of, place_batch, share_of, spread
+from effjax.train.evaluate import ready
+from effjax.train.mesh import copied, gathered, place_batch, spread
 from effjax.types import Array, Batch, Float
 
 Sums = Callable[[Model, Batch, jax.Array], Array]
@@ -77,12 +75,7 @@ def totals(
     sums: Sums, model: Model, encoded: Encoded, masking: Masking, seed: int, batch_size: int
 ) -> list[float]:
     """What `sums` gives, over all examples; the last is the number of masked tokens."""
-    model = model.for_inference()
-    mesh = mesh_of(model.params)
-    model = model.replace(params=gathered_once(model.params))
-    share = ALL if mesh is None else Share(multiple=share_of(mesh).multiple)
-    pad_id, chunk = model.config.pad_token_id, model.runtime.chunk_tokens
-    batches = eval_batches(encoded, batch_size, pad_id=pad_id, tokens=chunk, share=share)
+    model, mesh, batches = ready(model, encoded, batch_size)
     found = np.zeros(())
     for i, batch in enumerate(batches):
         masked = masking(batch, seed=seed, epoch=0)

@@ -24,7 +24,6 @@ Configs = Mapping[str, EncoderConfig]
 StepMetrics = dict[str, Array]
 Teachers = Mapping[str, Outputs]
 Part = tuple[Batch, Teachers]
-Places = tuple[Sharding, ...]
 Step = Callable[["TrainState", tuple[Part, ...]], tuple["TrainState", StepMetrics]]
 
 COMPILED = ("optimizer", "layer_decay", "weight_decay", "b2", "clip_norm", "ema", "skip_spikes")
@@ -147,29 +146,26 @@ def _make_train_step(
     training: Training,
 ) -> Step:
     pure = functools.partial(train_step, architecture, config, runtime, objective, training)
+    programs: dict[tuple[Sharding, ...], Any] = {}
 
-    @functools.cache
-    def compiled(results: Places, params: Places, structure: Any) -> Any:
-        step = pure(structure.unflatten(params))
+    def program(state: TrainState, places: tuple[Sharding, ...]) -> Any:
+        step = pure(jax.tree.map(lambda x: x.sharding, state.trainables["params"]))
 
         def flat(state: TrainState, parts: tuple[Part, ...]) -> tuple[list[Array], StepMetrics]:
             new, metrics = step(state, parts)
             return jax.tree.leaves(new), metrics
 
-        return jax.jit(flat, donate_argnums=0, out_shardings=(list(results), None))
+        return jax.jit(flat, donate_argnums=0, out_shardings=(list(places), None))
 
     def call(state: TrainState, parts: tuple[Part, ...]) -> tuple[TrainState, StepMetrics]:
         leaves, structure = jax.tree.flatten(state)
-        params, of_params = jax.tree.flatten(state.trainables["params"])
-        run = compiled(places_of(leaves), places_of(params), of_params)
-        new, metrics = run(state, parts)
+        places = tuple(x.sharding for x in leaves)
+        if places not in programs:
+            programs[places] = program(state, places)
+        new, metrics = programs[places](state, parts)
         return structure.unflatten(new), metrics
 
     return call
-
-
-def places_of(arrays: list[jax.Array]) -> Places:
-    return tuple(x.sharding for x in arrays)
 
 
 def train_step(

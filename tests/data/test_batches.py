@@ -141,7 +141,7 @@ def test_packed_for_evaluation_hardly_a_token_is_padding():
 
 
 def test_long_examples_have_rows_of_their_own_for_evaluation():
-    """Two of 150 tokens would fill a row of 320 better than two of 160, and cost more attention."""
+    """Two of 150 tokens fill a row of 320 as well as one of 160 each, and cost more attention."""
     made = list(eval_batches(_encoded(np.full(20, 150)), 4, pad_id=PAD))
     assert {batch["input_ids"].shape for batch in made} == {(4, 160)}
     short = list(eval_batches(_encoded(np.full(20, 50)), 4, pad_id=PAD))

@@ -16,6 +16,7 @@ from effjax.layers.attention import (
     late_division_attention,
     textbook_attention,
 )
+from effjax.models.base import Runtime
 
 RNG = np.random.default_rng(0)
 SCORES = RNG.normal(size=(2, 3, 4, 5)).astype(np.float32)
@@ -114,6 +115,11 @@ def test_the_fused_form_is_one_kernel_of_a_gpu(monkeypatch: pytest.MonkeyPatch) 
     assert "fmhaScaleBiasSoftmax(" in lowered or 'fmhaScaleBiasSoftmax"' in lowered
     assert "fmhaScaleBiasSoftmaxBackward" in lowered
     assert "exponential" not in lowered
+
+
+def test_the_fused_form_is_refused_in_float32() -> None:
+    with pytest.raises(ValueError, match="fused attention needs dtype bfloat16; it is float32"):
+        Runtime(attention="fused")
 
 
 def test_gradients_in_bfloat16_are_near_those_in_float32() -> None:
