@@ -7,7 +7,6 @@ comes from a short ladder, so a jitted step compiles once per rung. A loss or a 
 """
 
 import functools
-import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -22,6 +21,7 @@ from effjax.data.layouts import (
     Layout,
     Rows,
     Share,
+    deal,
     pack,
     packed_batch,
     padded_batches,
@@ -84,9 +84,9 @@ class TrainBatches:
         epoch, place = divmod(step, self.per_epoch)
         order, places = self.order(epoch)
         begin = places[place] * self.batch_size
-        parts = np.array_split(order[begin : begin + self.batch_size], self.micro_batches)
-        size = self.batch_size // self.micro_batches
-        made = ASSEMBLE[self.layout](self.encoded, parts, size, self.pad_id, self.share)
+        examples = order[begin : begin + self.batch_size]
+        counts = (self.micro_batches, self.batch_size)
+        made = ASSEMBLE[self.layout](self.encoded, examples, *counts, self.pad_id, self.share)
         if self.masking is None:
             return made
         return tuple(self.masking(part, seed=self.seed, epoch=epoch) for part in made)
@@ -161,7 +161,7 @@ def eval_batches(
     parts = (order[i : i + batch_size] for i in range(0, len(order), batch_size))
 
     def make(part: np.ndarray) -> Batch:
-        return padded_batches(encoded, [part], batch_size, pad_id, share)[0]
+        return padded_batches(encoded, part, 1, batch_size, pad_id, share)[0]
 
     return EvalBatches(tuple(functools.partial(make, part) for part in parts))
 
@@ -174,17 +174,11 @@ def packed(
     """
     for width, chosen, rows in cheapest(encoded.lengths):
         most = batch_size if tokens is None else max(1, min(batch_size, tokens // width))
-        batches = -(-len(rows) // most)
-        # Row i goes to batch i % batches, so that long and short examples meet in each.
-        parts = [rows[i::batches] for i in range(batches)]
+        parts = deal(rows, -(-len(rows) // most))
         shape = (share.up(rung(len(parts[0]))), width)
         size = max(sum(map(len, part)) for part in parts)
         for part in parts:
-            examples, number = chosen[[n for row in part for n in row]], itertools.count()
-            local = [[next(number) for _ in row] for row in part]
-            yield functools.partial(
-                packed_batch, encoded, examples, local, shape, size, pad_id, share
-            )
+            yield functools.partial(packed_batch, encoded, chosen, part, shape, size, pad_id, share)
 
 
 Packing = list[tuple[int, np.ndarray, Rows]]

@@ -28,14 +28,14 @@ from effjax.data.encode import IGNORED, Encoded
 BUCKETS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 """Widths of padded rows."""
 
-WIDTHS = (64, 128, 256, 512)
+WIDTHS = (64, 128, 192, 256, 384, 512)
 """Widths of packed rows."""
 
 Batch = dict[str, np.ndarray]
 Layout = Literal["packed", "padded"]
 Examples = np.ndarray
 Rows = list[list[int]]
-"""Which examples each row holds, counted from the first one of the batch."""
+"""Which examples each row holds, by their places among those that are packed."""
 
 
 @dataclass(frozen=True)
@@ -67,37 +67,42 @@ ALL = Share()
 
 
 def padded_batches(
-    encoded: Encoded, parts: Sequence[Examples], size: int, pad_id: int, share: Share = ALL
+    encoded: Encoded, examples: Examples, parts: int, size: int, pad_id: int, share: Share = ALL
 ) -> tuple[Batch, ...]:
     """One example to a row, in the narrowest bucket that holds the longest.
 
     Args:
-        parts: rows of `encoded`, at most `size`, for each batch; all are made of one shape.
-        size: N, filled up to what can be shared out.
+        examples: rows of `encoded`, at most `size`.
+        parts: batches of one shape that the examples are shared out to.
+        size: N of all parts together; that of one is filled up to what can be shared out.
         share: the rows that are asked for; what there is per example, is there of all.
     """
-    width = fitting(BUCKETS, encoded.lengths[np.concatenate(parts)])
+    width = fitting(BUCKETS, encoded.lengths[examples])
+    count = share.up(size // parts)
 
     def batch(examples: Examples) -> Batch:
-        filled = fill(examples, share.up(size))
+        filled = fill(examples, count)
         inside = np.arange(width) < encoded.lengths[filled][:, None]
         token = np.where(inside, encoded.offsets[filled][:, None] + np.arange(width), -1)
-        return fields(encoded, share.of(token), examples, share.up(size), pad_id)
+        return fields(encoded, share.of(token), examples, count, pad_id)
 
-    return tuple(batch(examples) for examples in parts)
+    return tuple(batch(part) for part in np.array_split(examples, parts))
 
 
 def packed_batches(
-    encoded: Encoded, parts: Sequence[Examples], size: int, pad_id: int, share: Share = ALL
+    encoded: Encoded, examples: Examples, parts: int, size: int, pad_id: int, share: Share = ALL
 ) -> tuple[Batch, ...]:
-    """As few rows as the examples fit in; arguments as of `padded_batches`."""
-    width = fitting(WIDTHS, encoded.lengths[np.concatenate(parts)])
-    packed = [pack(encoded.lengths[examples], width) for examples in parts]
-    count = share.up(rung(max(map(len, packed))))
+    """As few rows as the examples fit in, which are shared out to the parts.
 
+    Arguments as of `padded_batches`, but that every part has an N of `size`, as any of its rows may
+    hold many examples.
+    """
+    lengths = encoded.lengths[examples]
+    width = fitting(WIDTHS, lengths)
+    shared = deal(pack(lengths, width), parts)
+    shape = (share.up(rung(len(shared[0]))), width)
     return tuple(
-        packed_batch(encoded, examples, rows, (count, width), size, pad_id, share)
-        for examples, rows in zip(parts, packed, strict=True)
+        packed_batch(encoded, examples, rows, shape, size, pad_id, share) for rows in shared
     )
 
 
@@ -110,26 +115,31 @@ def packed_batch(
     pad_id: int,
     share: Share = ALL,
 ) -> Batch:
-    """The examples in these rows, filled up to a shape of rows and tokens, and to `size` examples;
-    other arguments as of `padded_batches`.
+    """The rows, filled up to a shape of rows and tokens, and their examples in the order given,
+    filled up to `size`.
+
+    Args:
+        examples: what `rows` counts in; those in no row are left out.
     """
-    lengths, width = encoded.lengths[examples], shape[1]
+    inside = sorted(n for row in rows for n in row)
+    number = {n: i for i, n in enumerate(inside)}
+    examples = examples[inside]
     token = np.full(shape, -1)
     segments, starts = np.zeros(shape, np.int32), np.zeros(size, np.int32)
     for i, row in enumerate(rows):
         begin = 0
-        for n in row:
-            first, length = int(encoded.offsets[examples[n]]), int(lengths[n])
-            here = slice(begin, begin + length)
-            token[i, here], segments[i, here] = first + np.arange(length), n + 1
-            starts[n] = i * width + begin
+        for n in map(number.__getitem__, row):
+            first, end = map(int, encoded.offsets[examples[n] :][:2])
+            here = slice(begin, begin + end - first)
+            token[i, here], segments[i, here] = np.arange(first, end), n + 1
+            starts[n] = i * shape[1] + begin
             begin = here.stop
     starts[len(examples) :] = starts[0]
     made = fields(encoded, share.of(token), examples, size, pad_id)
     return {**made, "segment_ids": share.of(segments), "starts": starts}
 
 
-Assemble = Callable[[Encoded, Sequence[Examples], int, int, Share], tuple[Batch, ...]]
+Assemble = Callable[[Encoded, Examples, int, int, int, Share], tuple[Batch, ...]]
 
 ASSEMBLE: dict[Layout, Assemble] = {"packed": packed_batches, "padded": padded_batches}
 
@@ -190,6 +200,13 @@ def pack(lengths: np.ndarray, width: int) -> Rows:
         rows[row].append(int(example))
         with_room[room - length].append(row)
     return rows
+
+
+def deal(rows: Rows, parts: int) -> list[Rows]:
+    """Row i for part i modulo `parts`, so that long and short examples meet in each; the first part
+    has the most rows.
+    """
+    return [rows[i::parts] for i in range(parts)]
 
 
 def rung(count: int) -> int:

@@ -99,9 +99,9 @@ def lower(model: Model, layout: Layout, mesh: Mesh, settings: Settings) -> dict[
     objective = Weighted(loss=(1.0, MaskedLM() if model.config.head == "masked-lm" else TaskLoss()))
     state = init_state(model, objective, training, steps=10, seed=0, teachers={})
     state = place_state(state, model.table, optimizer_of(model, training), devices)
-    order, count = [np.arange(settings.batch)], settings.batch
+    order, counts = np.arange(settings.batch), (1, settings.batch)
     share = share_of(devices)
-    (batch,) = ASSEMBLE[layout](examples(model, settings), order, count, 1, share)
+    (batch,) = ASSEMBLE[layout](examples(model, settings), order, *counts, 1, share)
     if not model.config.token_types:
         del batch["token_type_ids"]
     parts = place_parts([(batch, {})], devices)

@@ -38,7 +38,7 @@ def test_a_training_step_lowers(
     pair: Callable[..., Any], name: str, trained: Head, layout: Layout
 ) -> None:
     model = pair(name, trained).model
-    (batch,) = ASSEMBLE[layout](encoded(LABELS[trained]), [np.arange(3)], 4, 1, ALL)
+    (batch,) = ASSEMBLE[layout](encoded(LABELS[trained]), np.arange(3), 1, 4, 1, ALL)
     if not model.config.token_types:
         del batch["token_type_ids"]
     objective = Weighted(loss=(1.0, MaskedLM() if trained == "masked-lm" else TaskLoss()))

@@ -46,7 +46,7 @@ def test_packed_outputs_are_those_of_each_example_alone(
 ) -> None:
     both = pair(name, head)
     source = encoded(both.batch)
-    (batch,) = packed_batches(source, [np.arange(len(source))], len(source), 1)
+    (batch,) = packed_batches(source, np.arange(len(source)), 1, len(source), 1)
     assert len(batch["input_ids"]) < len(source)
     if head == "multiple-choice":
         batch["starts"] = batch["starts"].reshape(-1, 2)
@@ -95,7 +95,7 @@ def test_packed_and_padded_have_the_same_loss_and_gradient(pair: Build, head: He
 
     found = []
     for make in (packed_batches, padded_batches):
-        (batch,) = make(source, [np.array([0, 1, 2])], 4, 1)
+        (batch,) = make(source, np.array([0, 1, 2]), 1, 4, 1)
         batch["example_mask"] = np.array([1, 1, 0, 0], np.float32)
         found.append(jax.value_and_grad(loss)(model.params, batch))
     (packed, packed_gradient), (padded, padded_gradient) = found

@@ -21,7 +21,7 @@ def _encoded(lengths: list[int], labels: np.ndarray | None = None) -> Encoded:
 
 
 def batch_of(layout: Layout, encoded: Encoded, examples: np.ndarray, size: int, pad: int) -> Batch:
-    (batch,) = ASSEMBLE[layout](encoded, [examples], size, pad, ALL)
+    (batch,) = ASSEMBLE[layout](encoded, examples, 1, size, pad, ALL)
     return batch
 
 
@@ -130,11 +130,22 @@ def test_parts_have_one_shape_and_the_examples_of_the_whole(encoded: Encoded, la
             assert np.array_equal(np.sort(np.concatenate(tokens[1:])), tokens[0])
 
 
+def test_rows_and_not_examples_are_shared_out_to_the_parts(encoded: Encoded):
+    """In parts of few examples each, rows would not be filled."""
+    fields: Any = {"encoded": encoded, "batch_size": 64, "seed": 0, "pad_id": PAD}
+    whole, split = (TrainBatches(**fields, micro_batches=parts)[0] for parts in (1, 4))
+    rows = len(whole[0]["token"])
+    assert sum(len(part["token"]) for part in split) <= rows + 3
+    for part in split:
+        held = np.flatnonzero(part["example_mask"])
+        assert np.array_equal(np.unique(part["segment_ids"])[1:], held + 1)
+
+
 @pytest.mark.parametrize("layout", ["packed", "padded"])
 def test_the_shares_of_all_processes_are_the_batch(encoded: Encoded, layout: Layout):
-    examples = [np.arange(20, 39)]
-    (whole,) = ASSEMBLE[layout](encoded, examples, 19, PAD, Share(multiple=4))
-    shares = [ASSEMBLE[layout](encoded, examples, 19, PAD, Share(i, 2, 4))[0] for i in range(2)]
+    examples = np.arange(20, 39)
+    (whole,) = ASSEMBLE[layout](encoded, examples, 1, 19, PAD, Share(multiple=4))
+    shares = [ASSEMBLE[layout](encoded, examples, 1, 19, PAD, Share(i, 2, 4))[0] for i in range(2)]
     assert len(whole["token"]) % 4 == 0
     for name, array in whole.items():
         if array.ndim == 2:
