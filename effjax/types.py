@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Float, Int, PyTree, Shaped, UInt8
+from jaxtyping import Bool, Float, Int, PyTree, Shaped, UInt8, UInt32
 
 Array = jax.Array | np.ndarray
 
@@ -71,4 +71,5 @@ __all__ = [
     "Scores",
     "Shaped",
     "UInt8",
+    "UInt32",
 ]

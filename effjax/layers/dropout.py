@@ -1,10 +1,12 @@
-"""Dropout from 8-bit random numbers, four to a random word."""
+"""Dropout from 8-bit random numbers."""
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from effjax.types import Array, Float, UInt8
+from effjax.types import Array, Float, UInt8, UInt32
+
+ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
 
 def dropout_mask(key: jax.Array, rate: float, shape: tuple[int, ...]) -> Float[Array, "..."]:
@@ -18,9 +20,38 @@ def dropout_mask(key: jax.Array, rate: float, shape: tuple[int, ...]) -> Float[A
 
 
 def random_bytes(key: jax.Array, shape: tuple[int, ...]) -> UInt8[Array, "..."]:
-    """Uniform bytes; `jax.random.bits` would draw a whole word for each."""
-    words = jax.random.bits(key, (*shape[:-1], -(-shape[-1] // 4)), jnp.uint32)
+    """Uniform bytes, eight of each run of threefry. Every place has its own count, so that devices
+    which share an array draw their parts of it alone.
+
+    `jax.random.bits` draws a whole word for each byte, from a run for each word, whose rounds it
+    keeps apart on a CPU, with the whole array read and written in between.
+    """
+    counts_shape = (*shape[:-1], -(-shape[-1] // 8))
+    count = jnp.uint32(0)
+    for axis, size in enumerate(counts_shape):
+        place = jax.lax.broadcasted_iota(jnp.uint32, counts_shape, axis)
+        count = count * jnp.uint32(size) + place
+    words = jnp.concatenate(threefry(jax.random.bits(key, (2,), jnp.uint32), count), axis=-1)
     return jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(*shape[:-1], -1)[..., : shape[-1]]
+
+
+def threefry(
+    key: UInt32[Array, "2"], count: UInt32[Array, "*B"]
+) -> tuple[UInt32[Array, "*B"], UInt32[Array, "*B"]]:
+    """Two random words for each count.
+
+    Source: J. K. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (2011), section 3.3:
+    Threefry-2x32 with 20 rounds, of the counts (count, 0).
+    """
+    keys = (key[0], key[1], key[0] ^ key[1] ^ jnp.uint32(0x1BD11BDA))
+    x, y = count + keys[0], jnp.broadcast_to(keys[1], count.shape)
+    for group in range(5):
+        for turn in ROTATIONS[group % 2]:
+            x = x + y
+            y = x ^ ((y << turn) | (y >> (32 - turn)))
+        x = x + keys[(group + 1) % 3]
+        y = y + keys[(group + 2) % 3] + jnp.uint32(group + 1)
+    return x, y
 
 
 class Dropout(nn.Module):

@@ -105,7 +105,7 @@ class PostNormEncoder(nn.Module):
             dtype,
             init,
         )
-        block = rematerialised(Block, self.runtime.remat)
+        block = nn.jit(rematerialised(Block, self.runtime.remat), static_argnums=(DETERMINISTIC,))
         self.blocks = [
             block(config, spec, self.runtime, name=f"layer_{i}")
             for i, spec in enumerate(config.layers)

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from jax.extend.random import threefry_2x32
 
-from effjax.layers.dropout import Dropout, dropout_mask, random_bytes
+from effjax.layers.dropout import Dropout, dropout_mask, random_bytes, threefry
 from effjax.layers.embedding import positions_after_padding, positions_from_start
 from effjax.layers.feedforward import ACTIVATIONS, FeedForward
 from effjax.layers.linear import Linear, product
@@ -115,6 +116,14 @@ def test_dropout_keeps_the_expectation_and_its_rate() -> None:
     assert np.unique(mask).tolist() == [0.0, pytest.approx(256 / 230)]
     assert float(jnp.mean(mask == 0)) == pytest.approx(26 / 256, abs=0.003)
     assert float(mask.mean()) == pytest.approx(1, abs=0.005)
+
+
+def test_threefry_is_that_of_jax() -> None:
+    """Which runs over a first and a second half of its counts."""
+    key = jnp.array([0x13198A2E, 0x03707344], jnp.uint32)
+    counts = jnp.array([0, 1, 2**31, 2**32 - 1], jnp.uint32)
+    theirs = threefry_2x32(key, jnp.concatenate([counts, jnp.zeros_like(counts)]))
+    np.testing.assert_array_equal(jnp.concatenate(threefry(key, counts)), theirs)
 
 
 @pytest.mark.parametrize("shape", [(7,), (64, 129), (3, 5, 16)])
