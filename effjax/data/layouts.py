@@ -13,6 +13,8 @@ Keys of a batch of N examples in B rows of L tokens (padded, B = N):
   up a batch have 0 and repeat the first one, number, labels and start, packed without new tokens;
 * where there are labels, `labels` [N], or per token [B, L]; of answers `start_positions` and
   `end_positions` [N], counted from the example's first token;
+* of a masked LM, `predicted` int32 [B, P], the places in each row that are to be predicted
+  (`effjax.data.masking`);
 * packed only: `segment_ids` int32 [B, L], n + 1 at the tokens of the batch's example n, and
   `starts` int32 [N], where each example begins in the rows laid end to end.
 """

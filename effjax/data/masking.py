@@ -1,11 +1,16 @@
 """Masked-LM inputs: which tokens a model has to predict, and what it sees in their place.
 
 What becomes of a token depends on (seed, epoch, its place in the `Encoded`) and on nothing else:
-not on the row it lies in, nor on micro-batches, nor on how many processes make the batch. So a run
-that goes on after an interruption masks what it would have masked, and every epoch masks anew.
+not on micro-batches, nor on how many processes make the batch. So a run that goes on after an
+interruption masks what it would have masked, and every epoch masks anew.
+
+A batch names the places that are to be predicted, so that nothing is computed for other words.
+There is room for as many in a row as chance chooses but once in a million rows; in such a row the
+last ones are left as they were.
 """
 
 import functools
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,18 +85,31 @@ class Masking:
         """The batch as the model sees it in an epoch of a run.
 
         Returns:
-            A batch with other `input_ids`, and with `labels` int32 [B, L]: the token that was
-            there where it is to be predicted, `IGNORED` elsewhere.
+            A batch with other `input_ids`; with `labels` int32 [B, L], the token that was there
+            where it is to be predicted, `IGNORED` elsewhere; and with `predicted` int32 [B, P], the
+            places in each row that have a label, ascending, L after the last one.
         """
         ids, token = batch["input_ids"], batch["token"]
         keys = np.random.SeedSequence((seed, epoch, MASKS)).generate_state(3, np.uint64)
         choice, fate, other = (noise(key, token) for key in keys)
         chosen = (token >= 0) & ~np.isin(ids, self.special) & below(choice, self.rate)
+        length, most = ids.shape[1], self.most(ids.shape[1])
+        chosen &= chosen.cumsum(axis=1) <= most
+        predicted = np.sort(np.where(chosen, np.arange(length, dtype=np.int32), length))[:, :most]
         drawn = self.ordinary[other % np.uint64(len(self.ordinary))]
         kept = np.where(below(fate, self.masked + self.replaced), drawn, ids)
         hidden = np.where(below(fate, self.masked), np.int32(self.mask_id), kept)
         labels = np.where(chosen, ids, np.int32(IGNORED))
-        return {**batch, "input_ids": np.where(chosen, hidden, ids), "labels": labels}
+        seen = np.where(chosen, hidden, ids)
+        return {**batch, "input_ids": seen, "labels": labels, "predicted": predicted}
+
+    def most(self, length: int) -> int:
+        """P, room for the chosen tokens of a row: five standard deviations more than on average,
+        and a multiple of 8.
+        """
+        average = self.rate * length
+        wanted = average + 5 * math.sqrt(average * (1 - self.rate))
+        return min(length, 8 * math.ceil(wanted / 8))
 
 
 def noise(key: np.uint64, index: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from effjax.models.base import EncoderConfig, Outputs
-from effjax.types import Array, Aux, Batch, Float
+from effjax.types import Array, Aux, Batch, Float, Shaped
 
 EXAMPLE_MASK = "example_mask"
 """The batch's field with a weight per example, [B]; 0 for rows that only fill up a batch."""
@@ -132,6 +132,15 @@ def example_weights(batch: Batch, rows: int) -> Float[Array, "B"]:
             f"{EXAMPLE_MASK} has {weights.size} examples, the outputs have {rows} rows"
         )
     return jnp.repeat(weights, rows // weights.size)
+
+
+def at_predicted(
+    x_BL: Shaped[Array, "B L"], batch: Batch, fill: int | float
+) -> Shaped[Array, "B P"]:
+    """What there is at the tokens that the batch asks to predict; at all, if it names none."""
+    if "predicted" not in batch:
+        return x_BL
+    return jnp.take_along_axis(x_BL, batch["predicted"], axis=1, mode="fill", fill_value=fill)
 
 
 def token_weights(outputs: Outputs, batch: Batch, shape: tuple[int, ...]) -> Float[Array, "B L"]:

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from effjax.data.encode import IGNORED
-from effjax.distill.objective import Objective, Term, logits
-from effjax.distill.task_loss import label_term, labels_of
+from effjax.distill.objective import Objective, Term, logits, token_weights
+from effjax.distill.task_loss import label_term, labels_of, masked_term
 from effjax.models.base import Outputs
 from effjax.types import Array, Aux, Batch
 
@@ -32,8 +32,7 @@ class GeneratorLM(Objective):
     ) -> Term:
         del aux, teachers, step, key
         guess, _ = guesses(student)
-        found = guess.astype(jnp.float32)
-        return label_term(found, labels_of(batch, "GeneratorLM"), student, batch)
+        return masked_term(guess.astype(jnp.float32), student, batch, "GeneratorLM")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +55,8 @@ class ReplacedTokens(Objective):
     ) -> Term:
         del aux, teachers, step, key
         replaced = replacements(student, batch).astype(jnp.int32)
-        return label_term(logits(student, "discriminator"), replaced, student, batch)
+        weights = token_weights(student, batch, replaced.shape)
+        return label_term(logits(student, "discriminator"), replaced, weights)
 
 
 def replacements(student: Outputs, batch: Batch) -> Array:

@@ -11,6 +11,7 @@ from effjax.distill.objective import (
     Needs,
     Objective,
     Term,
+    at_predicted,
     example_weights,
     logits,
     teacher_outputs,
@@ -80,12 +81,15 @@ class SoftTargets(Objective):
     def weights(
         self, values: Float[Array, "..."], student: Outputs, batch: Batch
     ) -> Float[Array, "..."]:
-        """Per example [B], per token [B, L], or per example for start and end alike [B, 2]."""
+        """Per example [B], per token [B, L] or predicted token [B, P], or per example for start and
+        end alike [B, 2].
+        """
         if values.ndim == 1:
             return example_weights(batch, len(values))
         if self.over == "positions":
             return jnp.broadcast_to(example_weights(batch, len(values))[:, None], values.shape)
-        return token_weights(student, batch, values.shape)
+        shape = values.shape if student.mask is None else student.mask.shape
+        return at_predicted(token_weights(student, batch, shape), batch, 0.0)
 
     def needs(self, student: EncoderConfig, teacher: EncoderConfig | None) -> Needs:
         del student, teacher

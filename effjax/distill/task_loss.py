@@ -7,7 +7,14 @@ import jax
 import jax.numpy as jnp
 
 from effjax.data.encode import IGNORED
-from effjax.distill.objective import Objective, Term, example_weights, logits, token_weights
+from effjax.distill.objective import (
+    Objective,
+    Term,
+    at_predicted,
+    example_weights,
+    logits,
+    token_weights,
+)
 from effjax.distill.soft_targets import over_positions
 from effjax.models.base import Outputs
 from effjax.types import Array, Aux, Batch, Float, Int
@@ -43,7 +50,13 @@ class TaskLoss(Objective):
             return span_term(found, student, batch)
         labels = labels_of(batch, "TaskLoss")
         if not jnp.issubdtype(labels.dtype, jnp.floating):
-            return label_term(found, labels, student, batch)
+            per_token = labels.ndim > 1
+            weights = (
+                token_weights(student, batch, labels.shape)
+                if per_token
+                else example_weights(batch, len(labels))
+            )
+            return label_term(found, labels, weights)
         if found.shape != (*labels.shape, 1):
             raise ValueError(
                 f"float labels {labels.shape} want logits {(*labels.shape, 1)}, not {found.shape}"
@@ -53,7 +66,8 @@ class TaskLoss(Objective):
 
 @dataclass(frozen=True, kw_only=True)
 class MaskedLM(Objective):
-    """-log p(x_i) at the masked tokens i: labels [B, L] with -100 elsewhere, logits [B, L, V].
+    """-log p(x_i) at the masked tokens i: labels [B, L] with -100 elsewhere, logits [B, L, V], or
+    [B, P, V] at the P tokens of a row that the batch asks to predict.
 
     Source: arXiv 1810.04805, section 3.1.
     """
@@ -69,12 +83,22 @@ class MaskedLM(Objective):
         key: jax.Array | None,
     ) -> Term:
         del aux, teachers, step, key
-        labels = labels_of(batch, "MaskedLM")
-        if labels.ndim != 2:
-            raise ValueError(
-                f"MaskedLM wants one label per token [B, L], not labels of shape {labels.shape}"
-            )
-        return label_term(logits(student, "student"), labels, student, batch)
+        return masked_term(logits(student, "student"), student, batch, "MaskedLM")
+
+
+def masked_term(found: Float[Array, "B P V"], student: Outputs, batch: Batch, who: str) -> Term:
+    """Cross-entropy at the tokens that the batch asks to predict, or at all that have a label.
+
+    Raises:
+        ValueError: labels are missing, or not one per token.
+    """
+    labels = labels_of(batch, who)
+    if labels.ndim != 2:
+        raise ValueError(
+            f"{who} wants one label per token [B, L], not labels of shape {labels.shape}"
+        )
+    weights = at_predicted(token_weights(student, batch, labels.shape), batch, 0.0)
+    return label_term(found, at_predicted(labels, batch, IGNORED), weights)
 
 
 def labels_of(batch: Batch, who: str) -> Array:
@@ -89,17 +113,11 @@ def labels_of(batch: Batch, who: str) -> Array:
 
 
 def label_term(
-    found: Float[Array, "*B C"], labels: Int[Array, "..."], student: Outputs, batch: Batch
+    found: Float[Array, "*B C"], labels: Int[Array, "..."], weights: Float[Array, "..."]
 ) -> Term:
     """Cross-entropy where there is a label."""
     if found.shape[:-1] != labels.shape:
         raise ValueError(f"integer labels {labels.shape} do not fit logits {found.shape}")
-    is_sequence = labels.ndim == 1
-    weights = (
-        example_weights(batch, len(labels))
-        if is_sequence
-        else token_weights(student, batch, labels.shape)
-    )
     return Term(cross_entropy(found, labels), weights * (labels != IGNORED))
 
 

@@ -168,9 +168,11 @@ class Outputs:
         last_hidden: the output of the last layer.
         pooled: tanh(W h_[CLS] + b) of each example, where the model has a pooler.
         logits: of the head: [B, C], per token [B, L, C], question answering [B, L, 2] (start, end),
-            masked-lm [B, L, V], multiple choice [B, choices].
+            masked-lm [B, L, V], multiple choice [B, choices]. With `predicted` in the batch, what
+            is per token is only of the P tokens of each row that it names: [B, P, V].
         next_sentence_logits: of the pretraining head, beside the masked-lm logits.
-        generator_logits: of a generator that the model is trained with (`effjax.models.generator`).
+        generator_logits: of a generator that the model is trained with (`effjax.models.generator`),
+            as those of masked-lm.
         corrupted: the `input_ids` with that generator's guesses in place of the masks.
         mask: True where `attention_mask` is 1; losses over tokens honour it.
 
@@ -184,7 +186,7 @@ class Outputs:
     pooled: Float[Array, "examples D"] | None = None
     logits: Float[Array, "..."] | None = None
     next_sentence_logits: Float[Array, "examples 2"] | None = None
-    generator_logits: Float[Array, "B L V"] | None = None
+    generator_logits: Float[Array, "B P V"] | None = None
     corrupted: Int[Array, "B L"] | None = None
     mask: Bool[Array, "B L"] | None = None
 

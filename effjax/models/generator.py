@@ -8,8 +8,7 @@ Both networks share the whole embedding; the generator is a masked LM of its own
 gradient passes through a guess. Once trained, the generator is thrown away.
 
 Source: arXiv 2003.10555, section 2, with the weight sharing and the smaller generator of section
-3.2. Deviation: guesses are drawn at every token and used at the masked ones, whose number is not
-the same in all batches.
+3.2.
 """
 
 import dataclasses
@@ -26,7 +25,13 @@ from effjax.models import registry
 from effjax.models.architecture import Architecture
 from effjax.models.base import EncoderConfig, Outputs, Runtime
 from effjax.models.model import Model, init_params
-from effjax.models.postnorm import Block, PostNormEncoder, attention_masks, layer_rows
+from effjax.models.postnorm import (
+    Block,
+    PostNormEncoder,
+    at_places,
+    attention_masks,
+    layer_rows,
+)
 from effjax.table import Axis, Row, Table, linear, norm, vector
 from effjax.types import Array, Batch, Bool, Float, Gates, Int
 
@@ -114,14 +119,16 @@ class Generator(nn.Module):
         x_BLE: Float[Array, "B L E"],
         mask_B1LM: Bool[Array, "B 1 #L M"],
         words_VE: Float[Array, "V E"],
+        places_BP: Int[Array, "B P"] | None,
         deterministic: bool,
-    ) -> Float[Array, "B L V"]:
+    ) -> Float[Array, "B P V"]:
+        """The logits at these places, at all tokens for None."""
         x_BLD = self.projection(x_BLE) if self.width != self.config.hidden else x_BLE
         for block in self.blocks:
             x_BLD, _ = block(x_BLD, mask_B1LM, (None, None), deterministic)
-        y_BLE = self.norm(ACTIVATIONS[self.config.activation](self.dense(x_BLD)))
-        dtype = self.runtime.dtype
-        return product(y_BLE, words_VE.T, 1, dtype) + self.bias.astype(dtype)
+        asked_BPD, dtype = at_places(x_BLD, places_BP), self.runtime.dtype
+        y_BPE = self.norm(ACTIVATIONS[self.config.activation](self.dense(asked_BPD)))
+        return product(y_BPE, words_VE.T, 1, dtype) + self.bias.astype(dtype)
 
 
 class WithGenerator(PostNormEncoder):
@@ -138,26 +145,30 @@ class WithGenerator(PostNormEncoder):
         self, batch: Batch, *, gates: Gates | None = None, deterministic: bool = True
     ) -> Outputs:
         """Runs both; arguments as of an encoder, rows of one sequence each or packed."""
-        ids_BL = batch["input_ids"]
+        batch = dict(batch)
+        ids_BL, places_BP = batch["input_ids"], batch.pop("predicted", None)
         fields = {name: value for name, value in batch.items() if value.shape == ids_BL.shape}
         positions_BL = fields.get("position_ids", self.positions(fields))
         types_BL = fields.get("token_type_ids")
         x_BLE = self.embedding(ids_BL, positions_BL, types_BL, deterministic)
         _, mask_B1LM = attention_masks(fields)
         words_VE = self.embedding.word.embedding
-        logits_BLV = self.generator(x_BLE, mask_B1LM, words_VE, deterministic)
-        guess_BL = self.guess(logits_BLV).astype(ids_BL.dtype)
-        corrupted_BL = jnp.where(ids_BL == self.mask_id, guess_BL, ids_BL)
+        logits_BPV = self.generator(x_BLE, mask_B1LM, words_VE, places_BP, deterministic)
+        guess = self.guess(logits_BPV).astype(ids_BL.dtype)
+        if places_BP is not None:
+            rows_B1 = jnp.arange(len(ids_BL))[:, None]
+            guess = jnp.asarray(ids_BL).at[rows_B1, places_BP].set(guess, mode="drop")
+        corrupted_BL = jnp.where(ids_BL == self.mask_id, guess, ids_BL)
         corrupted = {**batch, "input_ids": corrupted_BL}
         outputs = super().__call__(corrupted, gates=gates, deterministic=deterministic)
-        return dataclasses.replace(outputs, generator_logits=logits_BLV, corrupted=corrupted_BL)
+        return dataclasses.replace(outputs, generator_logits=logits_BPV, corrupted=corrupted_BL)
 
-    def guess(self, logits_BLV: Float[Array, "B L V"]) -> Int[Array, "B L"]:
-        """A word for every token, drawn from p_G."""
-        logits_BLV = jax.lax.stop_gradient(logits_BLV).astype(jnp.float32)
+    def guess(self, logits_BPV: Float[Array, "B P V"]) -> Int[Array, "B P"]:
+        """A word for each token, drawn from p_G."""
+        logits_BPV = jax.lax.stop_gradient(logits_BPV).astype(jnp.float32)
         if not self.has_rng("dropout"):
-            return logits_BLV.argmax(-1)
-        return jax.random.categorical(self.make_rng("dropout"), logits_BLV)
+            return logits_BPV.argmax(-1)
+        return jax.random.categorical(self.make_rng("dropout"), logits_BPV)
 
 
 def generator_rows(config: EncoderConfig, width: int) -> list[Row]:

@@ -25,6 +25,7 @@ INPUTS = (
     "position_ids",
     "segment_ids",
     "starts",
+    "predicted",
 )
 
 

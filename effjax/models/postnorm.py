@@ -123,7 +123,9 @@ class PostNormEncoder(nn.Module):
                 choices, L]; optionally `attention_mask`, `token_type_ids`, `position_ids` of the
                 same shape. In packed rows also `segment_ids` of that shape, above 0 where there is
                 a token, and `starts` [N], or [N, choices]: where in all rows laid end to end each
-                example begins.
+                example begins. `predicted` [B, P]: the places in each row that a head which
+                answers per token is asked for, all without it; what it says at a place L or
+                above is of no meaning.
             gates: multipliers for heads and feed-forward units.
             deterministic: False drops out, with the stream "dropout".
         """
@@ -160,7 +162,8 @@ class PostNormEncoder(nn.Module):
         if self.head is None:
             return Outputs(**kept)
         vector_BD = cls_BD if pooled is None else pooled
-        answers = self.head(x_BLD, vector_BD, self.embedding.word.embedding, deterministic)
+        asked_BPD = at_places(x_BLD, batch.get("predicted"))
+        answers = self.head(asked_BPD, vector_BD, self.embedding.word.embedding, deterministic)
         if self.config.head == "multiple-choice":
             choices = shape[:2] if starts is None else starts.shape
             answers = {"logits": answers["logits"].reshape(choices)}
@@ -174,6 +177,15 @@ class PostNormEncoder(nn.Module):
         if first:
             return positions_after_padding(fields["input_ids"], self.config.pad_token_id)
         return positions_from_start(fields["input_ids"])
+
+
+def at_places(
+    x_BLD: Float[Array, "B L D"], places_BP: Int[Array, "B P"] | None
+) -> Float[Array, "B P D"]:
+    """The vectors at these places of each row; all of them for None."""
+    if places_BP is None:
+        return x_BLD
+    return jnp.take_along_axis(x_BLD, places_BP[..., None], axis=1, mode="clip")
 
 
 def attention_masks(

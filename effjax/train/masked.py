@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from effjax.data.encode import Encoded
+from effjax.data.encode import IGNORED, Encoded
 from effjax.data.masking import Masking
 from effjax.distill import GeneratorLM, MaskedLM, ReplacedTokens, Term
-from effjax.distill.objective import logits
+from effjax.distill.objective import at_predicted, logits
 from effjax.distill.replaced_tokens import replacements
 from effjax.models.base import Outputs
 from effjax.models.model import INPUTS, Model, apply, forward, inputs
@@ -94,12 +94,12 @@ def totals(
 def masked_lm_sums(model: Model, batch: Batch, key: jax.Array) -> Float[Array, "3"]:
     """Over the masked tokens: right ones, losses, all.
 
-    The logits, one for every word at every token, never leave the device.
+    The logits, one for every word at each of them, never leave the device.
     """
     del key
     outputs = forward(model, inputs_of(batch))
     term = MaskedLM()({}, outputs, {}, batch, step=0, key=None)
-    right = logits(outputs, "model").argmax(-1) == batch["labels"]
+    right = logits(outputs, "model").argmax(-1) == at_predicted(batch["labels"], batch, IGNORED)
     return jnp.stack([count(right, term), loss(term), term.total()])
 
 

@@ -121,6 +121,24 @@ def test_pooler_and_head_given_the_same_input(pair: Build, name: str, head: Head
         assert_close(real(found, both.mask), real(want, both.mask), MODULE)
 
 
+def test_a_head_answers_for_the_tokens_that_it_is_asked_for(
+    pair: Build, name: str, head: Head | None
+) -> None:
+    """Two tokens of each row; what a head says of the whole input stays as it is."""
+    if head is None:
+        return
+    both = pair(name, head)
+    ids = both.batch["input_ids"].reshape(-1, both.batch["input_ids"].shape[-1])
+    places = np.stack([np.arange(len(ids)) % 3, np.full(len(ids), 4)], axis=1).astype(np.int32)
+    found = both.apply(both.model, {**both.batch, "predicted": places})
+    assert_close(found.last_hidden, both.ours.last_hidden, MODULE)
+    for field in ("logits", "next_sentence_logits"):
+        if (want := getattr(both.ours, field)) is not None:
+            if want.shape[:2] == ids.shape:
+                want = np.take_along_axis(np.asarray(want), places[..., None], axis=1)
+            assert_close(getattr(found, field), want, MODULE)
+
+
 def light(pair: Build, name: str, head: Head | None, runtime: Runtime) -> tuple[Any, Any]:
     both = pair(name, head)
     return both.model.replace(runtime=runtime)(both.batch), both

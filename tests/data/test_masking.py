@@ -105,10 +105,41 @@ def test_masks_do_not_depend_on_how_batches_lie(
         assert all(np.array_equal(a, b) for a, b in zip(found, wanted, strict=True))
 
 
+@pytest.mark.parametrize("layout", ["packed", "padded"])
+def test_what_is_predicted_is_what_has_a_label(encoded: Encoded, layout: Layout):
+    """Each row names the places of its labels in order, then its length, P in all."""
+    for part in epoch_of(batches(encoded, layout=layout)):
+        rows, length = part["labels"].shape
+        assert part["predicted"].shape == (rows, MASKING.most(length))
+        assert part["predicted"].dtype == np.int32
+        for labels, predicted in zip(part["labels"], part["predicted"], strict=True):
+            where = np.flatnonzero(labels != IGNORED).tolist()
+            assert predicted.tolist() == where + [length] * (len(predicted) - len(where))
+
+
+def test_a_row_has_room_for_hardly_more_than_chance_chooses():
+    assert [MASKING.most(length) for length in (8, 64, 128, 512)] == [8, 24, 40, 120]
+    assert replace(MASKING, rate=1.0).most(64) == 64
+    rng = np.random.default_rng(0)
+    for length in (64, 128, 512):
+        assert rng.binomial(length, 0.15, 100_000).max() <= MASKING.most(length)
+
+
+def test_what_finds_no_room_is_left_as_it_was(monkeypatch: pytest.MonkeyPatch):
+    def always(words: np.ndarray, share: float) -> np.ndarray:
+        return np.full(words.shape, share > 0)
+
+    monkeypatch.setattr("effjax.data.masking.below", always)
+    ids = np.full((1, 64), 7, np.int32)
+    found = MASKING({"input_ids": ids, "token": np.arange(64)[None]}, seed=0, epoch=0)
+    assert (found["labels"] == 7).sum() == (found["input_ids"] == MASK).sum() == 24
+    assert np.all(found["labels"][:, 24:] == IGNORED) and np.all(found["input_ids"][:, 24:] == 7)
+
+
 def test_two_processes_mask_as_one(encoded: Encoded):
     whole = batches(encoded, share=Share(0, 1, 2))[7]
     halves = [batches(encoded, share=Share(i, 2, 2))[7] for i in (0, 1)]
-    for name in ("input_ids", "labels"):
+    for name in ("input_ids", "labels", "predicted"):
         both = np.concatenate([half[0][name] for half in halves])
         assert np.array_equal(both, whole[0][name])
 

@@ -47,6 +47,17 @@ def test_the_generator_is_asked_for_the_masked_words(student: Outputs) -> None:
     np.testing.assert_allclose(found.mean(), (np.log(4.0) + np.log(10.0)) / 2, rtol=1e-6)
 
 
+def test_logits_of_predicted_tokens_alone_say_the_same(student: Outputs) -> None:
+    """The masked places 1 and 2, and 4, where the row has ended."""
+    batch = {**BATCH, "predicted": np.array([[1, 2, 4]], np.int32)}
+    guess = np.asarray(student.generator_logits)
+    fewer = replace(student, generator_logits=np.concatenate([guess[:, 1:3], guess[:, :1]], axis=1))
+    found = call(GeneratorLM(), fewer, batch)
+    assert found.weights.tolist() == [[1, 1, 0]]
+    np.testing.assert_allclose(found.mean(), (np.log(4.0) + np.log(10.0)) / 2, rtol=1e-6)
+    assert call(ReplacedTokens(), fewer, batch).weights.tolist() == [[1, 1, 1, 0]]
+
+
 @pytest.mark.parametrize("objective", [GeneratorLM(), ReplacedTokens()])
 def test_what_is_missing_is_named(student: Outputs, outputs: Build, objective: Any) -> None:
     with pytest.raises(ValueError, match="the student has no generator"):

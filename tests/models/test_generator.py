@@ -75,6 +75,18 @@ def test_guesses_stand_in_place_of_masks_and_the_encoder_reads_them(pair: Model)
     np.testing.assert_allclose(np.asarray(alone(seen).logits), outputs.logits, atol=1e-6)
 
 
+def test_guesses_at_the_places_that_are_named_are_the_same(pair: Model) -> None:
+    """A row with fewer of them names its length for the rest."""
+    whole = run(pair, pair.params)
+    batch = {name: BATCH[name] for name in ("input_ids", "attention_mask")}
+    batch |= {"predicted": np.array([[2, 5], [1, 2]], np.int32)}
+    found = apply(pair.module, pair.params, batch)
+    assert np.array_equal(np.asarray(found.corrupted), np.asarray(whole.corrupted))
+    np.testing.assert_allclose(np.asarray(found.logits), whole.logits, atol=1e-6)
+    at_2 = np.asarray(whole.generator_logits)[0, 2]
+    np.testing.assert_allclose(np.asarray(found.generator_logits)[0, 0], at_2, atol=1e-6)
+
+
 def test_guesses_are_drawn_from_the_generator(pair: Model) -> None:
     """Its norm is silenced, so that its bias alone decides: 3/4 for token 6, 1/4 for token 7."""
     params = jax.tree.map(jnp.array, pair.params)

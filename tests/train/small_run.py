@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,12 @@ import jax
 import numpy as np
 
 from effjax.data.encode import Encoded
+from effjax.data.masking import Masking
 from effjax.distill import TaskLoss, Weighted
 from effjax.models import Model, create
+from effjax.models.base import Runtime
+from effjax.recipe import NewModel
+from effjax.recipe.methods import Beginning, Method, masked_lm, replaced_tokens
 from effjax.train import Mesh, Training, fit, loop, predict
 from effjax.train.mesh import gathered
 from effjax.tree import flatten
@@ -60,6 +65,16 @@ def small_data(rows: int = 70) -> Encoded:
     return Encoded(ids, np.zeros_like(ids), offsets, labels, np.arange(rows, dtype=np.int32))
 
 
+def small_method(name: str) -> Method:
+    """A tiny masked LM, or ELECTRA's pair, with dropout."""
+    masking = Masking(mask_id=4, special=(0, 1, 2, 3, 4), vocab_size=32, rate=0.3)
+    begin = Beginning(masking=masking, pad_id=0, max_length=16, runtime=Runtime(), seed=3)
+    new = NewModel(hidden=16, layers=2, heads=2, ffn=24)
+    if name == "masked-lm":
+        return masked_lm(begin, new)
+    return replaced_tokens(begin, new, replace(new, hidden=8, layers=1), weight=50.0)
+
+
 def main() -> None:
     if "process" in options:
         jax.distributed.initialize(options["address"], 2, options["process"])
@@ -76,19 +91,28 @@ def main() -> None:
             time.sleep(1)
 
     def evaluation(model: Model) -> dict[str, float]:
+        if masking is not None:
+            found = method.evaluate(model, encoded, masking)
+            del found["perplexity" if "perplexity" in found else "majority"]
+            return {f"train/{name}": value for name, value in found.items()}
         logits, rows = predict(model, encoded), np.arange(len(encoded))
         right = np.exp(logits)[rows, encoded.labels] / np.exp(logits).sum(-1)
         return {"train/likelihood": float(right.mean())}
 
     encoded = small_data()
+    model, objective, masking = small_model(), Weighted(task=(1.0, TaskLoss())), None
+    if "pretraining" in options:
+        method = small_method(options["pretraining"])
+        model, objective, masking = method.model, method.objective, method.masking
     settings = {"epochs": 8, "batch_size": 16, "learning_rate": 1e-2, "save_every": 2}
     fitted = fit(
-        small_model(),
+        model,
         encoded,
-        Weighted(task=(1.0, TaskLoss())),
+        objective,
         Training(**settings | options.get("training", {})),
         seed=0,
         folder=folder,
+        masking=masking,
         mesh=Mesh(**options.get("mesh", {})),
         evaluation=evaluation,
         progress=progress,

@@ -18,6 +18,7 @@ from effjax.data.masking import Masking
 from effjax.distill import GeneratorLM, MaskedLM, ReplacedTokens, Weighted
 from effjax.models import Model, Runtime, create
 from effjax.models.generator import with_generator
+from effjax.models.model import INPUTS, apply
 from effjax.train import Training, fit
 from effjax.train.masked import evaluate_masked_lm, evaluate_replaced_tokens
 from effjax.train.run_folder import Interrupted
@@ -105,6 +106,33 @@ def test_other_masks_are_other_settings(words: Encoded, tmp_path: Path) -> None:
         fit(masked_lm(), words, objective, TRAINING, masking=HIDDEN, **options)
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_words_that_are_not_predicted_cost_nothing(words: Encoded, way: str) -> None:
+    """The loss and its gradient are those of logits at every token, which are not computed."""
+    build, objective, masking = WAYS[way]
+    model, losses, gradients = build(), [], []
+    options: Any = {"batch_size": 70, "seed": 1, "pad_id": 0}
+    few = replace(masking, rate=0.02)
+    (batch,) = TrainBatches(encoded=words, masking=few, **options)[0]
+    assert batch["predicted"].shape[1] < batch["labels"].shape[1] / 4
+    for hidden in ("predicted", None):
+        given = {name: x for name, x in batch.items() if name != hidden}
+
+        def loss(params: Any, given: Any = given) -> Any:
+            outputs = apply(model.module, params, {k: given[k] for k in INPUTS if k in given})
+            shape = given.get("predicted", given["labels"]).shape
+            found = outputs.generator_logits if way == "ELECTRA" else outputs.logits
+            assert found is not None and found.shape == (*shape, 32)
+            return objective({}, outputs, {}, given).total
+
+        value, gradient = jax.value_and_grad(loss)(model.params)
+        losses.append(float(value))
+        gradients.append(flatten(gradient))
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5) and losses[0] > 1
+    for path, wanted in gradients[0].items():
+        np.testing.assert_allclose(gradients[1][path], wanted, atol=1e-5, err_msg=path)
+
+
 @pytest.mark.parametrize("epoch", [0, 1])
 def test_packed_rows_have_the_loss_of_padded_ones(words: Encoded, epoch: int) -> None:
     """One batch of all examples, so that both layouts meet the same ones."""
@@ -125,7 +153,8 @@ def test_the_score_of_a_masked_lm(words: Encoded) -> None:
     for batch in eval_batches(words, 70, pad_id=0):
         masked = MASKING(batch, seed=2, epoch=0)
         where = masked["labels"] != IGNORED
-        logits = np.asarray(model(masked).logits, np.float64)[where]
+        everywhere = {name: x for name, x in masked.items() if name != "predicted"}
+        logits = np.asarray(model(everywhere).logits, np.float64)[where]
         labels = masked["labels"][where]
         shares = np.exp(logits - logits.max(-1, keepdims=True))
         shares /= shares.sum(-1, keepdims=True)
