@@ -86,7 +86,7 @@ class MaskedLM(Objective):
         return masked_term(logits(student, "student"), student, batch, "MaskedLM")
 
 
-def masked_term(found: Float[Array, "B P V"], student: Outputs, batch: Batch, who: str) -> Term:
+def masked_term(found: Float[Array, "..."], student: Outputs, batch: Batch, who: str) -> Term:
     """Cross-entropy at the tokens that the batch asks to predict, or at all that have a label.
 
     Raises:
