@@ -6,7 +6,8 @@
 Metric: F1, then exact match, of the official script, over the whole dev set.
 Paper: DistilBERT has F1 85.8 and exact match 77.7 (arXiv 1910.01108, table 2), trained on all
 87,599 questions; the MiniLM-6x384 row has no SQuAD v1.1.
-Measured: not yet run.
+Measured: F1 63.2, exact match 50.0, one seed, trained on 4,000 of the questions
+(paper/results/finetune_squad.json); not yet run on all.
 """
 
 from effjax.recipe import Finetuning

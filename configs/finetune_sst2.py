@@ -6,7 +6,7 @@
 Metric: accuracy.
 Paper: MiniLM-6x384 has 91.5 on SST-2 dev (unilm/minilm README). It is of another encoder,
 distilled by its authors and not tuned for sentence similarity.
-Measured: not yet run.
+Measured: 89.6 +- 1.1, three seeds (paper/results/finetune_sst2.json).
 """
 
 from effjax.recipe import Finetuning
