@@ -1,0 +1,18 @@
+"""Every config names splits that its task has."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+from effjax.data import get_task
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.py"))
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
+def test_a_config_names_splits_that_its_task_has(file: Path) -> None:
+    recipe = runpy.run_path(str(file))["recipe"]
+    task = getattr(recipe, "task", None)
+    if isinstance(task, str):
+        assert set(recipe.splits) <= set(get_task(task).splits)
