@@ -76,13 +76,15 @@ DETERMINISTIC = 4
 """The place of `deterministic` among the block's arguments, itself being 0."""
 
 
-def rematerialised(block: type[Block], remat: Remat) -> type[Block]:
-    """The block, forgetting on the way forward what it computes again on the way back."""
-    if remat == "none":
-        return block
-    policies = jax.checkpoint_policies
+def repeated(block: type[Block], remat: Remat) -> type[Block]:
+    """The block as an encoder repeats it: traced once for all layers of one shape, and forgetting
+    on the way forward what it computes again on the way back.
+    """
+    policies, static = jax.checkpoint_policies, (DETERMINISTIC,)
     kept = {"layers": policies.nothing_saveable, "products": policies.dots_saveable}
-    return nn.remat(block, policy=kept[remat], static_argnums=(DETERMINISTIC,))
+    if remat != "none":
+        block = nn.remat(block, policy=kept[remat], static_argnums=static)
+    return nn.jit(block, static_argnums=static)
 
 
 class PostNormEncoder(nn.Module):
@@ -105,7 +107,7 @@ class PostNormEncoder(nn.Module):
             dtype,
             init,
         )
-        block = nn.jit(rematerialised(Block, self.runtime.remat), static_argnums=(DETERMINISTIC,))
+        block = repeated(Block, self.runtime.remat)
         self.blocks = [
             block(config, spec, self.runtime, name=f"layer_{i}")
             for i, spec in enumerate(config.layers)
