@@ -7,6 +7,7 @@ from flax import linen as nn
 from effjax.types import Array, Float, UInt8, UInt32
 
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+"""Of Threefry-2x32, in bits, by round."""
 
 
 def dropout_mask(key: jax.Array, rate: float, shape: tuple[int, ...]) -> Float[Array, "..."]:

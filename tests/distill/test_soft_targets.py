@@ -81,6 +81,17 @@ def test_tokens_of_padding_count_for_nothing(outputs: Build) -> None:
     np.testing.assert_allclose(found.mean(), want, rtol=1e-6)
 
 
+def test_of_predicted_tokens_alone_there_are_weights(outputs: Build) -> None:
+    """The second token of three, and a place behind the row."""
+    mask, predicted = [[1, 1, 0]], np.array([[1, 3]], np.int32)
+    student = outputs(logits=[[[0.0, 0.0], [9.0, 0.0]]], mask=mask)
+    teacher = outputs(logits=[[[np.log(3.0), 0.0], [0.0, 0.0]]], mask=mask)
+    found = term(SoftTargets(), student, teacher, predicted=predicted.tolist())
+    assert found.weights.tolist() == [[1, 0]]
+    want = 0.75 * np.log(1.5) + 0.25 * np.log(0.5)
+    np.testing.assert_allclose(found.mean(), want, rtol=1e-6)
+
+
 def test_over_positions_the_softmax_runs_over_tokens(outputs: Build) -> None:
     """Start: teacher (3/4, 1/4), student even. End: equal. The third token is padding."""
     mask = [[1, 1, 0]]
