@@ -5,7 +5,7 @@
 
 Metric: accuracy on the test split, whose labels are public.
 Paper: DistilBERT has 92.82 (arXiv 1910.01108, table 2), with up to 512 tokens.
-Measured: not yet run.
+Measured: 90.1, one epoch and one seed (paper/results/finetune_imdb.json).
 """
 
 from effjax.recipe import Finetuning
