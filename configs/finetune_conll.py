@@ -6,7 +6,7 @@
 Metric: F1 of whole entities, as seqeval has it, on the dev split.
 Paper: BERT-base has F1 96.4 on dev (arXiv 1810.04805, table 7), cased; this encoder is uncased,
 which loses the capitals that names begin with.
-Measured: not yet run.
+Measured: 91.3 +- 0.3, three seeds (paper/results/finetune_conll.json).
 """
 
 from effjax.recipe import Finetuning
