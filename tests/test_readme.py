@@ -52,7 +52,7 @@ def test_the_table_of_tasks_is_that_of_the_results() -> None:
     found: dict[str, list[list[str]]] = {}
     for line in lines:
         task, *row = (part.strip() for part in line.strip("|").split("|"))
-        found.setdefault(f"finetune_{re.sub(r'[-. ]|v1.1|-2003', '', task)}", []).append(row)
+        found.setdefault(f"finetune_{re.sub(r'-2003|v1[.]1|[-. ]', '', task)}", []).append(row)
     wanted = {}
     for file in (ROOT / "paper" / "results").glob("finetune_*.json"):
         results = json.loads(file.read_text())

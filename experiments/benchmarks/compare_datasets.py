@@ -51,7 +51,7 @@ class Settings:
 
     source: str = "sentence-transformers/all-MiniLM-L6-v2"
     tasks: tuple[str, ...] = ("glue/sst2", "squad/v1.1")
-    examples: tuple[int, ...] = (480, 48)
+    examples: tuple[int, ...] = (480, 200)
     max_length: tuple[int, ...] = (128, 384)
     modes: tuple[Literal["inference", "training"], ...] = ("inference", "training")
     dtypes: tuple[Literal["float32", "bfloat16"], ...] = ("float32", "bfloat16")
