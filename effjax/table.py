@@ -25,11 +25,12 @@ class Axis:
     """One axis of an array: its letter, its size, and which prunable thing it is an instance of.
 
     Rows that share an `instance` ("hidden", "layer_3/heads", "layer_3/ffn", "vocabulary") shrink
-    together; None is an axis that is never shrunk."""
+    together; None is an axis of which nobody would ask that. `fixed` says why one cannot shrink."""
 
     letter: str
     size: int
     instance: str | None = None
+    fixed: str = ""
 
 
 @dataclass(frozen=True)
@@ -125,8 +126,14 @@ class Table:
             axis.instance: axis.size
             for row in self.rows
             for axis in row.axes
-            if axis.instance is not None
+            if axis.instance is not None and axis.instance not in self.fixed
         }
+
+    @cached_property
+    def fixed(self) -> dict[str, str]:
+        """Why every other axis instance cannot."""
+        fixed = (axis for row in self.rows for axis in row.axes if axis.fixed)
+        return {axis.instance: axis.fixed for axis in fixed if axis.instance is not None}
 
     @property
     def num_params(self) -> int:
@@ -156,6 +163,29 @@ def linear(
         (use,),
     )
     return [kernel, *(vector(f"{path}/bias", "bias", outputs, hf=f"{hf}.bias") if bias else [])]
+
+
+def grouped(
+    path: str, inputs: Axis, outputs: Axis, groups: int, *, hf: str, hf_axes: str
+) -> list[Row]:
+    """The kernel [groups, inputs / groups, outputs / groups] and the bias of a `GroupedLinear`.
+
+    Args:
+        hf_axes: how Hugging Face stores the kernel, with the letters G, I and O.
+    """
+    axes = tuple(
+        Axis(letter, size, axis.instance, f"its {groups} groups tie what it reads to what it gives")
+        for letter, size, axis in (
+            ("I", inputs.size // groups, inputs),
+            ("O", outputs.size // groups, outputs),
+        )
+    )
+    kernel = (Axis("G", groups), *axes)
+    name = (f"{hf}.weight",)
+    return [
+        Row(f"{path}/kernel", "kernel", kernel, 2, name, hf_axes, ("token",)),
+        *vector(f"{path}/bias", "bias", (outputs,), hf=f"{hf}.bias"),
+    ]
 
 
 def vector(

@@ -47,6 +47,11 @@ Gates = Mapping[str, Array]
 absent means ones.
 """
 
+Shared = Mapping[str, Array]
+"""What all layers of an encoder read and is computed once: who may attend to whom, "mask", and the
+like of rotation tables or distances.
+"""
+
 Scores = Mapping[str, Array]
 """Importance by axis instance, shaped like `Gates`."""
 
@@ -70,6 +75,7 @@ __all__ = [
     "PyTree",
     "Scores",
     "Shaped",
+    "Shared",
     "UInt8",
     "UInt32",
 ]

@@ -1,6 +1,5 @@
 """Students that begin as some of their teacher's layers."""
 
-import re
 from collections.abc import Sequence
 
 from effjax.models.model import Model
@@ -26,13 +25,10 @@ def init_student(model: Model, layers: Sequence[int]) -> Model:
     if list(layers) != sorted(set(layers)):
         raise ValueError(f"layers {layers}: expected ascending numbers without duplicates")
     config = model.config.replace(layers=tuple(model.config.layers[i] for i in layers))
-    arrays = flatten(model.params)
-    paths = [row.path for row in model.architecture.table(config)]
-    return model.replace(
-        config=config, params=unflatten({path: arrays[source(path, layers)] for path in paths})
-    )
-
-
-def source(path: str, layers: tuple[int, ...]) -> str:
-    """The teacher's path of a parameter of the student."""
-    return re.sub(r"^layer_(\d+)/", lambda found: f"layer_{layers[int(found[1])]}/", path)
+    taken = [model.config.layer_names[i] for i in layers]
+    source = dict(zip(config.layer_names, taken, strict=True))
+    arrays, params = flatten(model.params), {}
+    for row in model.architecture.table(config):
+        first, slash, rest = row.path.partition("/")
+        params[row.path] = arrays[source.get(first, first) + slash + rest]
+    return model.replace(config=config, params=unflatten(params))

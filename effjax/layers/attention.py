@@ -1,5 +1,7 @@
 """Multi-head self-attention, as the textbook has it, as a CPU likes it and as a GPU likes it."""
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -7,7 +9,7 @@ from flax.typing import Initializer
 
 from effjax.layers.dropout import dropout_mask
 from effjax.layers.linear import Linear, turned
-from effjax.types import Array, Bool, Float
+from effjax.types import Array, Bool, Float, Shared
 
 MASKED = -1e30
 """Takes the place of masked scores; finite, so that a row of padding alone stays a number."""
@@ -114,8 +116,15 @@ ATTENTION = {
 }
 
 
+PROJECTIONS = ("query", "key", "value")
+
+
 class SelfAttention(nn.Module):
     """Concat_h(gate_h * softmax(Q_h K_h^T / sqrt(K) + mask) V_h) W_O + b_O.
+
+    What another attention does differently it says in `project`, `scores` or `attend`. All of them
+    get what the layers of an encoder share; `shared["mask"]` [B, 1, #L, M] says who may attend to
+    whom.
 
     Source: arXiv 1706.03762, section 3.2; the gate per head is arXiv 1905.10650, section 2.3.
     """
@@ -132,39 +141,50 @@ class SelfAttention(nn.Module):
     def __call__(
         self,
         x_BLD: Float[Array, "B L D"],
-        mask_B1LM: Bool[Array, "B 1 #L M"],
+        shared: Shared,
         gate_H: Float[Array, "H"] | None,
         deterministic: bool,
     ) -> tuple[Float[Array, "B L D"], dict[str, Float[Array, "..."]]]:
         """Returns the output and, unless the layer has no heads, the trace: q, k, v and scores."""
-        output = Linear(
-            (self.heads, self.head_size),
-            (self.hidden,),
-            self.dtype,
-            kernel_init=self.kernel_init,
-            name="output",
-        )
+        output = self.linear("output", (self.heads, self.head_size), (self.hidden,))
         if not self.heads:
             return output(None, batch=x_BLD.shape[:2]), {}
-        q_BHLK, k_BHMK, v_BHMK = (self.project(name, x_BLD) for name in ("query", "key", "value"))
-        scores_BHLM = dot_products(q_BHLK, k_BHMK) / jnp.sqrt(self.head_size)
-        drop_BHLM = None
+        q_BHLK, k_BHMK, v_BHMK = self.project(x_BLD, shared)
+        scores_BHLM = self.scores(q_BHLK, k_BHMK, shared)
+        trace = {"q": q_BHLK, "k": k_BHMK, "v": v_BHMK, "scores": scores_BHLM}
+        context_BHLK = self.attend(trace, shared, deterministic)
+        if gate_H is not None:
+            context_BHLK = context_BHLK * gate_H[:, None, None].astype(context_BHLK.dtype)
+        return output(context_BHLK.swapaxes(1, 2)), trace
+
+    def project(self, x_BLD: Float[Array, "B L D"], shared: Shared) -> tuple[Array, Array, Array]:
+        """Queries, keys and values."""
+        q_BHLK, k_BHMK, v_BHMK = (self.projected(name, x_BLD) for name in PROJECTIONS)
+        return q_BHLK, k_BHMK, v_BHMK
+
+    def projected(self, name: str, x_BLD: Float[Array, "B L D"]) -> Float[Array, "B H L K"]:
+        """One of the three, heads first: each head's product is contiguous."""
+        outputs = (self.heads, self.head_size)
+        return self.linear(name, (self.hidden,), outputs)(x_BLD).swapaxes(1, 2)
+
+    def scores(
+        self, q_BHLK: Float[Array, "B H L K"], k_BHMK: Float[Array, "B H M K"], shared: Shared
+    ) -> Float[Array, "B H L M"]:
+        """q k^T / sqrt(K)."""
+        return dot_products(q_BHLK, k_BHMK) / jnp.sqrt(self.head_size)
+
+    def attend(
+        self, trace: Mapping[str, Array], shared: Shared, deterministic: bool
+    ) -> Float[Array, "B H L K"]:
+        """softmax(scores + mask) V, or what dropout leaves of it."""
+        drop_BHLM, scores_BHLM = None, trace["scores"]
         if not deterministic and self.dropout:
             drop_BHLM = dropout_mask(self.make_rng("dropout"), self.dropout, scores_BHLM.shape)
         if self.kernel == "fused" and drop_BHLM is None:
-            context_BHLK = fused_attention(q_BHLK, k_BHMK, v_BHMK, mask_B1LM)
-        else:
-            masked_BHLM = jnp.where(mask_B1LM, scores_BHLM, MASKED)
-            context_BHLK = ATTENTION[self.kernel](masked_BHLM, v_BHMK, drop_BHLM)
-        if gate_H is not None:
-            context_BHLK = context_BHLK * gate_H[:, None, None].astype(context_BHLK.dtype)
-        trace = {"q": q_BHLK, "k": k_BHMK, "v": v_BHMK, "scores": scores_BHLM}
-        return output(context_BHLK.swapaxes(1, 2)), trace
+            return fused_attention(trace["q"], trace["k"], trace["v"], shared["mask"])
+        masked_BHLM = jnp.where(shared["mask"], scores_BHLM, MASKED)
+        return ATTENTION[self.kernel](masked_BHLM, trace["v"], drop_BHLM)
 
-    def project(self, name: str, x_BLD: Float[Array, "B L D"]) -> Float[Array, "B H L K"]:
-        """One of the three projections, heads first: each head's product is contiguous."""
-        outputs = (self.heads, self.head_size)
-        projection = Linear(
-            (self.hidden,), outputs, self.dtype, kernel_init=self.kernel_init, name=name
-        )
-        return projection(x_BLD).swapaxes(1, 2)
+    def linear(self, name: str, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> Linear:
+        """One of the products of this layer."""
+        return Linear(inputs, outputs, self.dtype, kernel_init=self.kernel_init, name=name)

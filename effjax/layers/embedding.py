@@ -6,6 +6,7 @@ from flax import linen as nn
 from flax.typing import Initializer
 
 from effjax.layers.dropout import Dropout
+from effjax.layers.linear import Linear
 from effjax.layers.norm import LayerNorm
 from effjax.types import Array, Float, Int
 
@@ -44,14 +45,18 @@ def positions_in_segments(segment_ids: Int[Array, "B L"]) -> Int[Array, "B L"]:
 
 
 class TextEmbedding(nn.Module):
-    """LayerNorm(word + position + token type), then dropout.
+    """LayerNorm(word + position + token type), then dropout, and where it is not as wide as the
+    hidden states, a projection.
 
-    Source: arXiv 1810.04805, figure 2.
+    A model without positions or token types has 0 of them.
+
+    Source: arXiv 1810.04805, figure 2; the projection is arXiv 1909.11942, section 3.1.
     """
 
     vocab_size: int
     positions: int
     token_types: int
+    width: int
     hidden: int
     norm_eps: float
     dropout: float
@@ -59,12 +64,16 @@ class TextEmbedding(nn.Module):
     kernel_init: Initializer
 
     def setup(self) -> None:
-        self.word = Embedding(self.vocab_size, self.hidden, self.kernel_init)
-        self.position = Embedding(self.positions, self.hidden, self.kernel_init)
+        self.word = Embedding(self.vocab_size, self.width, self.kernel_init)
+        if self.positions:
+            self.position = Embedding(self.positions, self.width, self.kernel_init)
         if self.token_types:
-            self.token_type = Embedding(self.token_types, self.hidden, self.kernel_init)
+            self.token_type = Embedding(self.token_types, self.width, self.kernel_init)
         self.norm = LayerNorm(self.norm_eps)
         self.drop = Dropout(self.dropout)
+        if self.width != self.hidden:
+            widths = (self.width,), (self.hidden,)
+            self.projection = Linear(*widths, self.dtype, kernel_init=self.kernel_init)
 
     def __call__(
         self,
@@ -73,9 +82,12 @@ class TextEmbedding(nn.Module):
         token_type_ids: Int[Array, "B L"] | None,
         deterministic: bool,
     ) -> Float[Array, "B L D"]:
-        x_BLD = self.word(input_ids) + self.position(position_ids)
+        x_BLE = self.word(input_ids)
+        if self.positions:
+            x_BLE += self.position(position_ids)
         if self.token_types:
-            x_BLD += self.token_type(
+            x_BLE += self.token_type(
                 jnp.zeros_like(input_ids) if token_type_ids is None else token_type_ids
             )
-        return self.drop(self.norm(x_BLD).astype(self.dtype), deterministic)
+        x_BLE = self.drop(self.norm(x_BLE).astype(self.dtype), deterministic)
+        return self.projection(x_BLE) if self.width != self.hidden else x_BLE

@@ -103,13 +103,14 @@ class TokenClassifier(nn.Module):
 
 
 class MaskedLMHead(nn.Module):
-    """E LayerNorm(activation(W h + b)) + c, where E is the word embedding, or a matrix of its own
-    if untied.
+    """E LayerNorm(activation(W h + b)) + c, where E is the word embedding, `width` wide, or a
+    matrix of its own if untied.
 
     Source: arXiv 1810.04805, section 3.1, as released.
     """
 
     hidden: int
+    width: int
     vocab_size: int
     activation: str
     norm_eps: float
@@ -119,17 +120,17 @@ class MaskedLMHead(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x_BLD: Array, vector_BD: Array, words_VD: Array, deterministic: bool
+        self, x_BLD: Array, vector_BD: Array, words_VE: Array, deterministic: bool
     ) -> Fields:
         del vector_BD, deterministic
         dense = Linear(
-            (self.hidden,), (self.hidden,), self.dtype, kernel_init=self.kernel_init, name="dense"
+            (self.hidden,), (self.width,), self.dtype, kernel_init=self.kernel_init, name="dense"
         )
-        y_BLD = LayerNorm(self.norm_eps, name="norm")(ACTIVATIONS[self.activation](dense(x_BLD)))
+        y_BLE = LayerNorm(self.norm_eps, name="norm")(ACTIVATIONS[self.activation](dense(x_BLD)))
         if not self.tied:
-            words_VD = self.param("decoder", self.kernel_init, (self.vocab_size, self.hidden))
+            words_VE = self.param("decoder", self.kernel_init, (self.vocab_size, self.width))
         bias = self.param("bias", nn.initializers.zeros, (self.vocab_size,))
-        return {"logits": product(y_BLD, words_VD.T, 1, self.dtype) + bias.astype(self.dtype)}
+        return {"logits": product(y_BLE, words_VE.T, 1, self.dtype) + bias.astype(self.dtype)}
 
 
 class NextSentence(nn.Module):

@@ -115,3 +115,29 @@ class Linear(nn.Module):
             rows = y.reshape(-1, math.prod(self.outputs))
             y = add_bias(rows, bias.reshape(-1)).reshape(y.shape)
         return y
+
+
+class GroupedLinear(nn.Module):
+    """y_g = x_g W_g + b_g: each of G equal parts of x has a product of its own, with 1/G of the
+    weights of a `Linear`.
+
+    Source: arXiv 2006.11316, section 3, the convolution of kernel size 1 with groups.
+    """
+
+    groups: int
+    inputs: int
+    outputs: int
+    dtype: str
+    kernel_init: Initializer
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
+        groups, each, out = self.groups, self.inputs // self.groups, self.outputs // self.groups
+        kernel_GIO = self.param("kernel", self.kernel_init, (groups, each, out))
+        x_GTI = x.reshape(-1, groups, each).swapaxes(0, 1)
+        y_GTO = jax.vmap(lambda x_TI, kernel_IO: product(x_TI, kernel_IO, 1, self.dtype))(
+            x_GTI, kernel_GIO
+        )
+        y_TO = y_GTO.swapaxes(0, 1).reshape(-1, self.outputs)
+        bias = self.param("bias", nn.initializers.zeros, (self.outputs,))
+        return add_bias(y_TO, bias).reshape(*x.shape[:-1], self.outputs)

@@ -1,10 +1,9 @@
 """Measurement: what a model costs on paper, and what it takes on this machine."""
 
-from effjax.measure.cost import cost, file_size
+from effjax.measure.cost import Cost, cost, file_size
 from effjax.measure.latency import Comparison, Latency, Speedup, compare, latency
 from effjax.measure.machine import machine
 from effjax.measure.memory import Memory, memory, peak_rss
-from effjax.models.cost import Cost
 
 __all__ = [
     "Comparison",

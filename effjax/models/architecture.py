@@ -7,6 +7,7 @@ from typing import Any
 from flax import linen as nn
 
 from effjax.models.base import EncoderConfig, Head, Runtime
+from effjax.models.layer_fields import uniform_fields, uniform_layers
 from effjax.table import Row, Table
 
 
@@ -38,8 +39,12 @@ class Architecture:
         hf_prefix: what its parameter names begin with in a checkpoint with a head, "bert.".
         heads: the heads that exist; None is the bare encoder.
         sizes: published configurations by name, as fields of config.json.
-        fields: Hugging Face's name of each config field; `depth`, `heads` and `ffn` make the
-            layers.
+        config: the class of its configs.
+        fields: Hugging Face's name of each config field, and of what `layers_from` makes the layers
+            of, for most `depth`, `heads` and `ffn`.
+        layers_from: config fields out of the named ones, given also what an error is to begin with.
+        layers_to: the way back, given the architecture's name.
+        today: an older layout of config.json brought to that of transformers 5.
         constants: config fields that config.json does not have.
         defaults: what Hugging Face takes for fields that a config.json leaves out.
         requires: config.json fields that change the model, with the only value supported.
@@ -51,7 +56,11 @@ class Architecture:
     hf_prefix: str
     heads: Mapping[Head | None, HeadSpec]
     sizes: Mapping[str, Mapping[str, Any]]
+    config: type[EncoderConfig] = EncoderConfig
     fields: Mapping[str, str]
+    layers_from: Callable[[Mapping[str, Any], str], dict[str, Any]] = uniform_layers
+    layers_to: Callable[[str, EncoderConfig], dict[str, Any]] = uniform_fields
+    today: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict
     constants: Mapping[str, Any] = field(default_factory=dict)
     defaults: Mapping[str, Any]
     requires: Mapping[str, Any] = field(default_factory=dict)

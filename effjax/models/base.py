@@ -27,7 +27,8 @@ Remat = Literal["none", "layers", "products"]
 
 @dataclass(frozen=True, kw_only=True)
 class LayerSpec:
-    """The sizes of one layer; variation between layers is a tuple of these.
+    """The sizes of one layer; variation between layers is a tuple of these. An architecture whose
+    layers have more to tell has a subclass.
 
     Attributes:
         heads: attention heads; with 0 there are no attention arrays but the output bias and the
@@ -38,14 +39,19 @@ class LayerSpec:
     heads: int
     ffn: int
 
+    def shrunk(self, name: str, kept: int) -> "LayerSpec":
+        """The layer with `kept` of what the table's axis instance "layer_3/<name>" counts."""
+        return dataclasses.replace(self, **{name: kept})
+
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
-    """What a model is, never how it is run.
+    """What a model is, never how it is run. An architecture that has more to tell has a subclass.
 
     Attributes:
+        embedding: width of the word vectors; None means `hidden`.
         layers: one `LayerSpec` per layer; the depth is its length.
-        positions: rows of the position table.
+        positions: the longest input, as rows of a position table where there is one.
         first_position: "zero", or "after-padding" as in RoBERTa: positions begin at the padding
             index + 1 and count only tokens that are not padding.
         token_types: rows of the token-type table; 0 means that there is none.
@@ -59,6 +65,7 @@ class EncoderConfig:
 
     vocab_size: int
     hidden: int
+    embedding: int | None = None
     head_size: int
     layers: tuple[LayerSpec, ...]
     positions: int
@@ -81,6 +88,21 @@ class EncoderConfig:
     @property
     def num_layers(self) -> int:
         return len(self.layers)
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """Where the parameters of each layer are; layers of one name share them."""
+        return tuple(f"layer_{i}" for i in range(self.num_layers))
+
+    @property
+    def distinct_layers(self) -> dict[str, LayerSpec]:
+        """The layers by name, each that is shared once."""
+        return dict(zip(self.layer_names, self.layers, strict=True))
+
+    @property
+    def embedding_size(self) -> int:
+        """The width of the word vectors."""
+        return self.embedding or self.hidden
 
     @property
     def max_length(self) -> int:

@@ -5,8 +5,6 @@ Source: arXiv 1810.04805 (BERT), 1908.08962 (tiny to medium), 1909.10351 (TinyBE
 
 from functools import partial
 
-from flax import linen as nn
-
 from effjax.layers.heads import (
     MaskedLMHead,
     NextSentence,
@@ -16,7 +14,8 @@ from effjax.layers.heads import (
 )
 from effjax.models.architecture import Architecture, HeadSpec
 from effjax.models.base import EncoderConfig
-from effjax.models.postnorm import PostNormEncoder, axes, encoder_rows
+from effjax.models.encoder import initializer
+from effjax.models.postnorm import PostNormEncoder, axes, embedding_axis, encoder_rows
 from effjax.table import Axis, Row, Use, linear, norm, vector
 
 LAYER = "bert.encoder.layer.{i}"
@@ -116,17 +115,18 @@ def masked_lm(config: EncoderConfig, dtype: str, activation: str | None = None) 
     """The masked-LM head; its activation is the config's unless given."""
     return MaskedLMHead(
         config.hidden,
+        config.embedding_size,
         config.vocab_size,
         activation or config.activation,
         config.norm_eps,
         config.tie_embeddings,
         dtype,
-        nn.initializers.normal(config.initializer_range),
+        initializer(config),
     )
 
 
 def next_sentence(config: EncoderConfig, dtype: str) -> NextSentence:
-    return NextSentence(config.hidden, dtype, nn.initializers.normal(config.initializer_range))
+    return NextSentence(config.hidden, dtype, initializer(config))
 
 
 def pretraining(config: EncoderConfig, dtype: str) -> Pretraining:
@@ -134,16 +134,19 @@ def pretraining(config: EncoderConfig, dtype: str) -> Pretraining:
 
 
 def pooled(config: EncoderConfig, dtype: str, *, classes: int | None = None) -> PooledClassifier:
-    init = nn.initializers.normal(config.initializer_range)
-    return PooledClassifier(
-        config.hidden, classes or len(config.labels), classifier_dropout(config), dtype, init
-    )
+    classes, dropout = classes or len(config.labels), classifier_dropout(config)
+    return PooledClassifier(config.hidden, classes, dropout, dtype, initializer(config))
 
 
 def tokens(config: EncoderConfig, dtype: str, *, classes: int | None = None) -> TokenClassifier:
-    init = nn.initializers.normal(config.initializer_range)
-    dropout = 0.0 if classes else classifier_dropout(config)
-    return TokenClassifier(config.hidden, classes or len(config.labels), dropout, dtype, init)
+    dropout, classes = 0.0 if classes else classifier_dropout(config), classes or len(config.labels)
+    return TokenClassifier(config.hidden, classes, dropout, dtype, initializer(config))
+
+
+def output_axis(config: EncoderConfig) -> Axis:
+    """The axis that an output projection contracts, as the output of the product before it."""
+    E = embedding_axis(config)
+    return axes(config)[1] if E.letter == "D" else E
 
 
 def masked_lm_rows(
@@ -159,9 +162,9 @@ def masked_lm_rows(
 
     Untied, Hugging Face adds the decoder's own bias, and stores the other one, unused, beside it.
     """
-    D, Y = axes(config)
+    D, E = axes(config)[0], output_axis(config)
     V = Axis("V", config.vocab_size, "vocabulary")
-    rows = [*linear(f"{path}/dense", (D,), (Y,), hf=dense), *norm(f"{path}/norm", D, hf=norm_name)]
+    rows = [*linear(f"{path}/dense", (D,), (E,), hf=dense), *norm(f"{path}/norm", E, hf=norm_name)]
     decoder_bias = f"{decoder.removesuffix('.weight')}.bias"
     if config.tie_embeddings:
         return [*rows, *vector(f"{path}/bias", "bias", (V,), hf=bias, aliases=(decoder_bias,))]
@@ -169,7 +172,7 @@ def masked_lm_rows(
     return [
         *rows,
         *vector(f"{path}/bias", "bias", (V,), hf=decoder_bias, copies=copies),
-        Row(f"{path}/decoder", "embedding", (V, D), 0, (decoder,), "V D", ("token",)),
+        Row(f"{path}/decoder", "embedding", (V, E), 0, (decoder,), f"V {E.letter}", ("token",)),
     ]
 
 

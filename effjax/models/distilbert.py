@@ -5,12 +5,11 @@ BERT."""
 
 from functools import partial
 
-from flax import linen as nn
-
 from effjax.layers.heads import DenseClassifier
 from effjax.models import bert
 from effjax.models.architecture import Architecture, HeadSpec
 from effjax.models.base import EncoderConfig
+from effjax.models.encoder import initializer
 from effjax.models.postnorm import PostNormEncoder, axes, encoder_rows
 from effjax.table import Row, linear
 
@@ -72,11 +71,8 @@ DISTILBERT_LM = {
 
 def classifier(config: EncoderConfig, dtype: str, *, classes: int | None = None) -> DenseClassifier:
     """The head over [CLS]: a dense layer with ReLU, then the classes."""
-    init = nn.initializers.normal(config.initializer_range)
-    dropout = bert.classifier_dropout(config)
-    return DenseClassifier(
-        config.hidden, classes or len(config.labels), "relu", dropout, 0.0, dtype, init
-    )
+    dropout, classes = bert.classifier_dropout(config), classes or len(config.labels)
+    return DenseClassifier(config.hidden, classes, "relu", dropout, 0.0, dtype, initializer(config))
 
 
 def classifier_rows(config: EncoderConfig, *, classes: int | None = None) -> list[Row]:

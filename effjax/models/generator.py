@@ -25,15 +25,10 @@ from effjax.models import registry
 from effjax.models.architecture import Architecture
 from effjax.models.base import EncoderConfig, Outputs, Runtime
 from effjax.models.model import Model, init_params
-from effjax.models.postnorm import (
-    Block,
-    PostNormEncoder,
-    at_places,
-    attention_masks,
-    layer_rows,
-)
+from effjax.models.encoder import at_places, attention_mask, initializer
+from effjax.models.postnorm import PostNormBlock, PostNormEncoder, layer_rows
 from effjax.table import Axis, Row, Table, linear, norm, vector
-from effjax.types import Array, Batch, Bool, Float, Gates, Int
+from effjax.types import Array, Batch, Float, Gates, Int, Shared
 
 PART = "generator"
 """Where the generator's parameters are; all others are the encoder's."""
@@ -63,6 +58,11 @@ def with_generator(
         raise ValueError(
             "a generator goes with a plain post-norm encoder, "
             f"which this {model.architecture.name} is not, or not any more"
+        )
+    if model.config.embedding_size != model.config.hidden:
+        raise ValueError(
+            f"a generator goes with an encoder whose words are as wide as its hidden states, not "
+            f"{model.config.embedding_size} and {model.config.hidden}"
         )
     if generator.vocab_size != model.config.vocab_size:
         raise ValueError(
@@ -102,13 +102,12 @@ class Generator(nn.Module):
     runtime: Runtime
 
     def setup(self) -> None:
-        config, dtype = self.config, self.runtime.dtype
-        init = nn.initializers.normal(config.initializer_range)
+        config, dtype, init = self.config, self.runtime.dtype, initializer(self.config)
         if self.width != config.hidden:
             self.projection = Linear((self.width,), (config.hidden,), dtype, kernel_init=init)
         self.blocks = [
-            Block(config, spec, self.runtime, name=f"layer_{i}")
-            for i, spec in enumerate(config.layers)
+            PostNormBlock(config, spec, self.runtime, name=name)
+            for name, spec in config.distinct_layers.items()
         ]
         self.dense = Linear((config.hidden,), (self.width,), dtype, kernel_init=init)
         self.norm = LayerNorm(config.norm_eps)
@@ -117,7 +116,7 @@ class Generator(nn.Module):
     def __call__(
         self,
         x_BLE: Float[Array, "B L E"],
-        mask_B1LM: Bool[Array, "B 1 #L M"],
+        shared: Shared,
         words_VE: Float[Array, "V E"],
         places_BP: Int[Array, "B P"] | None,
         deterministic: bool,
@@ -125,7 +124,7 @@ class Generator(nn.Module):
         """The logits at these places, at all tokens for None."""
         x_BLD = self.projection(x_BLE) if self.width != self.config.hidden else x_BLE
         for block in self.blocks:
-            x_BLD, _ = block(x_BLD, mask_B1LM, (None, None), deterministic)
+            x_BLD, _ = block(x_BLD, shared, {}, deterministic)
         asked_BPD, dtype = at_places(x_BLD, places_BP), self.runtime.dtype
         y_BPE = self.norm(ACTIVATIONS[self.config.activation](self.dense(asked_BPD)))
         return product(y_BPE, words_VE.T, 1, dtype) + self.bias.astype(dtype)
@@ -148,12 +147,10 @@ class WithGenerator(PostNormEncoder):
         batch = dict(batch)
         ids_BL, places_BP = batch["input_ids"], batch.pop("predicted", None)
         fields = {name: value for name, value in batch.items() if value.shape == ids_BL.shape}
-        positions_BL = fields.get("position_ids", self.positions(fields))
-        types_BL = fields.get("token_type_ids")
-        x_BLE = self.embedding(ids_BL, positions_BL, types_BL, deterministic)
-        _, mask_B1LM = attention_masks(fields)
+        fields.setdefault("position_ids", self.positions(fields))
+        x_BLE, shared = self.embed(fields, deterministic), {"mask": attention_mask(fields)}
         words_VE = self.embedding.word.embedding
-        logits_BPV = self.generator(x_BLE, mask_B1LM, words_VE, places_BP, deterministic)
+        logits_BPV = self.generator(x_BLE, shared, words_VE, places_BP, deterministic)
         guess = self.guess(logits_BPV).astype(ids_BL.dtype)
         if places_BP is not None:
             rows_B1 = jnp.arange(len(ids_BL))[:, None]
@@ -179,9 +176,9 @@ def generator_rows(config: EncoderConfig, width: int) -> list[Row]:
     D, E = Axis("D", config.hidden, f"{PART}/hidden"), Axis("E", width, "hidden")
     V = Axis("V", config.vocab_size, "vocabulary")
     rows = linear("projection", (E,), (D,), hf=f"{PART}.projection") if width != D.size else []
-    for i, spec in enumerate(config.layers):
+    for i, (layer, spec) in enumerate(config.distinct_layers.items()):
         names = {name: f"{PART}.layer.{i}.{name}" for name in PARTS}
-        rows += layer_rows(i, spec, D, config.head_size, names)
+        rows += layer_rows(layer, spec, D, config.head_size, names)
     rows += linear("dense", (D,), (E,), hf=f"{PART}.dense")
     rows += norm("norm", E, hf=f"{PART}.norm")
     rows += vector("bias", "bias", (V,), hf=f"{PART}.bias")

@@ -1,10 +1,11 @@
 """config.json to `EncoderConfig` and back, driven by the names that the architecture declares."""
 
 from collections.abc import Mapping
-from typing import Any, get_args
+from functools import cache
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from effjax.models.architecture import Architecture
-from effjax.models.base import Activation, EncoderConfig, Head, LayerSpec, json_fields
+from effjax.models.base import EncoderConfig, Head, json_fields
 
 TASK_FIELDS = (
     "id2label",
@@ -22,28 +23,8 @@ PROBLEM_TYPES = (None, "regression", "single_label_classification", "multi_label
 MAX_DEPTH = 1000
 """Layers; a config.json that asks for more is taken to be damaged, not to be tried."""
 
-TYPES: Mapping[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(
-        (
-            "vocab_size",
-            "hidden",
-            "depth",
-            "heads",
-            "ffn",
-            "positions",
-            "token_types",
-            "pad_token_id",
-        ),
-        int,
-    ),
-    "num_labels": int,
-    **dict.fromkeys(
-        ("dropout", "attention_dropout", "norm_eps", "initializer_range"), (int, float)
-    ),
-    "classifier_dropout": (int, float, type(None)),
-    "activation": str,
-    "tie_embeddings": bool,
-}
+MAY_BE_ZERO = ("token_types", "pad_token_id")
+"""Whole numbers that are not positive only."""
 
 
 def config_from_hf(
@@ -58,7 +39,7 @@ def config_from_hf(
     Raises:
         ValueError: fields are missing, of the wrong type, or ask for what is not supported.
     """
-    fields = {**architecture.defaults, **fields}
+    fields = architecture.today({**architecture.defaults, **fields})
     for name, value in architecture.requires.items():
         if fields.get(name, value) != value:
             raise ValueError(
@@ -68,26 +49,19 @@ def config_from_hf(
     missing = sorted(set(architecture.fields.values()) - set(fields))
     if missing:
         raise ValueError(f"{where}: {architecture.name} needs {', '.join(missing)}")
+    kinds = field_kinds(architecture.config)
     for ours, theirs in architecture.fields.items():
-        check_field(ours, fields[theirs], f"{where}: {theirs}")
+        check_field(ours, fields[theirs], kinds.get(ours), f"{where}: {theirs}")
     problem_type = fields.get("problem_type")
     if problem_type not in PROBLEM_TYPES:
         raise ValueError(f"{where}: problem_type is {problem_type!r}; allowed: {PROBLEM_TYPES}")
     sizes = {ours: fields[theirs] for ours, theirs in architecture.fields.items()} | dict(
         architecture.constants
     )
-    depth, layer = sizes.pop("depth"), LayerSpec(heads=sizes.pop("heads"), ffn=sizes.pop("ffn"))
-    if sizes["hidden"] % layer.heads:
-        raise ValueError(
-            f"{where}: hidden size {sizes['hidden']} is not a multiple of "
-            f"{layer.heads} attention heads"
-        )
     pooler = architecture.head_spec(head).pooler
     read = {*architecture.fields.values(), *TASK_FIELDS}
-    return EncoderConfig(
-        **sizes,
-        head_size=sizes["hidden"] // layer.heads,
-        layers=(layer,) * depth,
+    return architecture.config(
+        **architecture.layers_from(sizes, where),
         head=head,
         pooler=True if pooler is None else pooler,
         # Start and end: transformers gives question answering as many outputs as there are labels.
@@ -99,17 +73,24 @@ def config_from_hf(
     )
 
 
-def check_field(name: str, value: Any, where: str) -> None:
-    """Raises a ValueError for a value that no model can have."""
-    allowed = TYPES.get(name, object)
-    if not isinstance(value, allowed) or (isinstance(value, bool) and allowed is not bool):
-        names = ", ".join(
-            kind.__name__ for kind in (allowed if isinstance(allowed, tuple) else (allowed,))
-        )
+@cache
+def field_kinds(config: type[EncoderConfig]) -> dict[str, Any]:
+    """The type of every field that an architecture can name; of layers, there are counts."""
+    return {**dict.fromkeys(("depth", "heads", "ffn"), int), **get_type_hints(config)}
+
+
+def check_field(name: str, value: Any, kind: Any, where: str) -> None:
+    """Raises a ValueError for a value that no model can have; a kind of None is not checked."""
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise ValueError(f"{where} is {value!r}; allowed: {', '.join(get_args(kind))}")
+        return
+    kinds = get_args(kind) or (kind or object,)
+    allowed = (*kinds, int) if float in kinds else kinds
+    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+        names = ", ".join(one.__name__ for one in kinds)
         raise ValueError(f"{where} is {value!r}; expected {names}")
-    if name == "activation" and value not in get_args(Activation):
-        raise ValueError(f"{where} is {value!r}; allowed: {', '.join(get_args(Activation))}")
-    if allowed is int and value < (0 if name in ("token_types", "pad_token_id") else 1):
+    if int in kinds and value is not None and value < (name not in MAY_BE_ZERO):
         raise ValueError(f"{where} is {value}; expected a positive number")
     if name == "depth" and value > MAX_DEPTH:
         raise ValueError(f"{where} is {value}; expected at most {MAX_DEPTH} layers")
@@ -119,7 +100,7 @@ def labels_from_hf(fields: Mapping[str, Any], where: str) -> tuple[str, ...]:
     """Label names in the order of their ids; "LABEL_0", ... where only their number is known."""
     names, count = fields.get("id2label"), fields.get("num_labels", 2)
     if names is None:
-        check_field("num_labels", count, f"{where}: num_labels")
+        check_field("num_labels", count, int, f"{where}: num_labels")
         return numbered_labels(count)
     try:
         ordered = {int(index): str(name) for index, name in names.items()}
@@ -142,8 +123,7 @@ def config_to_hf(architecture: Architecture, config: EncoderConfig) -> dict[str,
         ValueError: Hugging Face cannot express the model: its layers differ, or its heads do not
             fill the hidden size.
     """
-    layer = uniform_layer(architecture, config)
-    ours = {**vars(config), "depth": config.num_layers, "heads": layer.heads, "ffn": layer.ffn}
+    ours = {**vars(config), **architecture.layers_to(architecture.name, config)}
     fields = {
         "model_type": architecture.name,
         "architectures": [architecture.head_spec(config.head).hf_class],
@@ -155,27 +135,3 @@ def config_to_hf(architecture: Architecture, config: EncoderConfig) -> dict[str,
     if config.problem_type:
         fields["problem_type"] = config.problem_type
     return fields | config.extra_fields
-
-
-def uniform_layer(architecture: Architecture, config: EncoderConfig) -> LayerSpec:
-    """The one LayerSpec of all layers, or a ValueError where Hugging Face has no words for this
-    model.
-    """
-    kinds = set(config.layers)
-    if len(kinds) != 1:
-        sizes = ", ".join(
-            f"layer {i}: {s.heads} heads, ffn {s.ffn}" for i, s in enumerate(config.layers)
-        )
-        raise ValueError(
-            f"{architecture.name} in Hugging Face has one size for all layers; "
-            f"this model has {sizes}"
-        )
-    (layer,) = kinds
-    if layer.heads * config.head_size != config.hidden or not layer.ffn:
-        raise ValueError(
-            f"{architecture.name} in Hugging Face wants heads x head size = hidden size "
-            "and a feed-forward network; "
-            f"this model has {layer.heads} x {config.head_size}, hidden {config.hidden}, "
-            f"ffn {layer.ffn}"
-        )
-    return layer

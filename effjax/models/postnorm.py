@@ -1,211 +1,96 @@
-"""Post-norm transformers with learned positions: the module and the table that BERT, DistilBERT and
-RoBERTa share.
+"""Post-norm transformers: the block, the module and the table that BERT and its kin share.
 
 x_0 = LayerNorm(word + position + token type)
 a_i = LayerNorm(x_i + Attention(x_i)),  x_{i+1} = LayerNorm(a_i + FFN(a_i))
 
 Source: arXiv 1706.03762, section 3, with GELU; arXiv 1810.04805. Each architecture adds its Hugging
-Face names and its heads."""
+Face names and its heads; one whose attention or feed-forward network is of another kind overrides
+`make_attention` or `make_feedforward`.
+"""
 
 from collections.abc import Mapping
 
-import jax
-import jax.numpy as jnp
 from flax import linen as nn
 
-from effjax.layers.attention import SelfAttention
+from effjax.layers.attention import PROJECTIONS, SelfAttention
 from effjax.layers.dropout import Dropout
-from effjax.layers.embedding import (
-    TextEmbedding,
-    positions_after_padding,
-    positions_from_start,
-    positions_in_segments,
-)
+from effjax.layers.embedding import TextEmbedding
 from effjax.layers.feedforward import FeedForward
-from effjax.layers.heads import Pooler
 from effjax.layers.norm import LayerNorm
-from effjax.models.base import EncoderConfig, LayerSpec, LayerTrace, Outputs, Remat, Runtime
+from effjax.models.base import EncoderConfig, LayerSpec, LayerTrace
+from effjax.models.encoder import Block, Encoder, initializer
 from effjax.table import Axis, Row, Use, embedding, linear, norm
-from effjax.types import Array, Batch, Bool, Float, Gates, Int
+from effjax.types import Array, Float, Gates, Shared
 
 
-class Block(nn.Module):
+class PostNormBlock(Block):
     """One layer: attention and feed-forward, each with a residual connection and a norm."""
 
-    config: EncoderConfig
-    spec: LayerSpec
-    runtime: Runtime
-
     def setup(self) -> None:
-        config, dtype, init = (
-            self.config,
-            self.runtime.dtype,
-            nn.initializers.normal(self.config.initializer_range),
-        )
-        self.attention = SelfAttention(
-            config.hidden,
+        self.attention = self.make_attention()
+        self.attention_norm = LayerNorm(self.config.norm_eps)
+        self.feedforward = self.make_feedforward()
+        self.feedforward_norm = LayerNorm(self.config.norm_eps)
+        self.drop = Dropout(self.config.dropout)
+
+    def make_attention(self) -> nn.Module:
+        return SelfAttention(
+            self.config.hidden,
             self.spec.heads,
-            config.head_size,
-            config.attention_dropout,
+            self.config.head_size,
+            self.config.attention_dropout,
             self.runtime.attention,
-            dtype,
-            init,
+            self.runtime.dtype,
+            initializer(self.config),
         )
-        self.attention_norm = LayerNorm(config.norm_eps)
-        self.feedforward = FeedForward(config.hidden, self.spec.ffn, config.activation, dtype, init)
-        self.feedforward_norm = LayerNorm(config.norm_eps)
-        self.drop = Dropout(config.dropout)
+
+    def make_feedforward(self) -> nn.Module:
+        config, width = self.config, self.spec.ffn
+        return FeedForward(
+            config.hidden, width, config.activation, self.runtime.dtype, initializer(self.config)
+        )
 
     def __call__(
-        self,
-        x_BLD: Float[Array, "B L D"],
-        mask_B1LM: Bool[Array, "B 1 #L M"],
-        gates: tuple[Float[Array, "H"] | None, Float[Array, "F"] | None],
-        deterministic: bool,
+        self, x_BLD: Float[Array, "B L D"], shared: Shared, gates: Gates, deterministic: bool
     ) -> tuple[Float[Array, "B L D"], LayerTrace]:
-        gate_H, gate_F = gates
-        attended_BLD, trace = self.attention(x_BLD, mask_B1LM, gate_H, deterministic)
+        attended_BLD, trace = self.attention(x_BLD, shared, gates.get("heads"), deterministic)
         x_BLD = self.attention_norm(x_BLD + self.drop(attended_BLD, deterministic))
-        x_BLD = self.feedforward_norm(
-            x_BLD + self.drop(self.feedforward(x_BLD, gate_F), deterministic)
-        )
+        fed_BLD = self.feedforward(x_BLD, gates.get("ffn"))
+        x_BLD = self.feedforward_norm(x_BLD + self.drop(fed_BLD, deterministic))
         return x_BLD, LayerTrace(hidden=x_BLD, **trace)
 
 
-DETERMINISTIC = 4
-"""The place of `deterministic` among the block's arguments, itself being 0."""
+class PostNormEncoder(Encoder):
+    """An encoder of such blocks over a text embedding."""
 
+    block = PostNormBlock
 
-def repeated(block: type[Block], remat: Remat) -> type[Block]:
-    """The block as an encoder repeats it: traced once for all layers of one shape, and forgetting
-    on the way forward what it computes again on the way back.
-    """
-    policies, static = jax.checkpoint_policies, (DETERMINISTIC,)
-    kept = {"layers": policies.nothing_saveable, "products": policies.dots_saveable}
-    if remat != "none":
-        block = nn.remat(block, policy=kept[remat], static_argnums=static)
-    return nn.jit(block, static_argnums=static)
-
-
-class PostNormEncoder(nn.Module):
-    """Embedding, blocks, pooler and head of one model."""
-
-    config: EncoderConfig
-    head: nn.Module | None
-    runtime: Runtime
-
-    def setup(self) -> None:
-        config, dtype = self.config, self.runtime.dtype
-        init = nn.initializers.normal(config.initializer_range)
-        self.embedding = TextEmbedding(
+    def make_embedding(self) -> nn.Module:
+        config = self.config
+        return TextEmbedding(
             config.vocab_size,
             config.positions,
             config.token_types,
+            config.embedding_size,
             config.hidden,
             config.norm_eps,
             config.dropout,
-            dtype,
-            init,
+            self.runtime.dtype,
+            initializer(self.config),
         )
-        block = repeated(Block, self.runtime.remat)
-        self.blocks = [
-            block(config, spec, self.runtime, name=f"layer_{i}")
-            for i, spec in enumerate(config.layers)
-        ]
-        if config.pooler:
-            self.pooler = Pooler(config.hidden, dtype, init)
-
-    def __call__(
-        self, batch: Batch, *, gates: Gates | None = None, deterministic: bool = True
-    ) -> Outputs:
-        """Runs the model.
-
-        Args:
-            batch: `input_ids` [B, L], or [B, choices, L] for multiple choice, which runs as [B *
-                choices, L]; optionally `attention_mask`, `token_type_ids`, `position_ids` of the
-                same shape. In packed rows also `segment_ids` of that shape, above 0 where there is
-                a token, and `starts` [N], or [N, choices]: where in all rows laid end to end each
-                example begins. `predicted` [B, P]: the places in each row that a head which
-                answers per token is asked for, all without it; what it says at a place L or
-                above is of no meaning.
-            gates: multipliers for heads and feed-forward units.
-            deterministic: False drops out, with the stream "dropout".
-        """
-        shape = batch["input_ids"].shape
-        fields = {
-            name: value.reshape(-1, shape[-1])
-            for name, value in batch.items()
-            if value.shape == shape
-        }
-        mask_BL, mask_B1LM = attention_masks(fields)
-        positions_BL = (
-            fields["position_ids"] if "position_ids" in fields else self.positions(fields)
-        )
-        x_BLD = self.embedding(
-            fields["input_ids"], positions_BL, fields.get("token_type_ids"), deterministic
-        )
-        embedded, traces, gates = x_BLD, [], gates or {}
-        for i, block in enumerate(self.blocks):
-            gate = (gates.get(f"layer_{i}/heads"), gates.get(f"layer_{i}/ffn"))
-            x_BLD, trace = block(x_BLD, mask_B1LM, gate, deterministic)
-            traces.append(trace)
-        starts = batch.get("starts")
-        cls_BD = (
-            x_BLD[:, 0] if starts is None else x_BLD.reshape(-1, x_BLD.shape[-1])[starts.ravel()]
-        )
-        pooled = self.pooler(cls_BD) if self.config.pooler else None
-        kept = {
-            "embedded": embedded,
-            "layers": tuple(traces),
-            "last_hidden": x_BLD,
-            "pooled": pooled,
-            "mask": mask_BL,
-        }
-        if self.head is None:
-            return Outputs(**kept)
-        vector_BD = cls_BD if pooled is None else pooled
-        asked_BPD = at_places(x_BLD, batch.get("predicted"))
-        answers = self.head(asked_BPD, vector_BD, self.embedding.word.embedding, deterministic)
-        if self.config.head == "multiple-choice":
-            choices = shape[:2] if starts is None else starts.shape
-            answers = {"logits": answers["logits"].reshape(choices)}
-        return Outputs(**kept, **answers)
-
-    def positions(self, fields: Mapping[str, Array]) -> Int[Array, "B L"]:
-        """What each token's position is, by the config's rule and within its segment."""
-        first = self.config.pad_token_id + 1 if self.config.first_position == "after-padding" else 0
-        if "segment_ids" in fields:
-            return positions_in_segments(fields["segment_ids"]) + first
-        if first:
-            return positions_after_padding(fields["input_ids"], self.config.pad_token_id)
-        return positions_from_start(fields["input_ids"])
-
-
-def at_places(
-    x_BLD: Float[Array, "B L D"], places_BP: Int[Array, "B P"] | None
-) -> Float[Array, "B P D"]:
-    """The vectors at these places of each row; all of them for None."""
-    if places_BP is None:
-        return x_BLD
-    return jnp.take_along_axis(x_BLD, places_BP[..., None], axis=1, mode="clip")
-
-
-def attention_masks(
-    fields: Mapping[str, Array],
-) -> tuple[Bool[Array, "B L"], Bool[Array, "B 1 #L M"]]:
-    """Which tokens are real, and which each of them may attend to: those of its own segment."""
-    if "segment_ids" not in fields:
-        mask_BL = fields.get("attention_mask", jnp.ones_like(fields["input_ids"])).astype(bool)
-        return mask_BL, mask_BL[:, None, None, :]
-    segment_BL = fields["segment_ids"]
-    mask_BL = segment_BL > 0
-    same_B1LM = segment_BL[:, None, :, None] == segment_BL[:, None, None, :]
-    return mask_BL, same_B1LM & mask_BL[:, None, None, :]
 
 
 def axes(config: EncoderConfig) -> tuple[Axis, Axis]:
     """The hidden axis, and the same as the output of a square product."""
-    return Axis("D", config.hidden, "hidden"), Axis("Y", config.hidden, "hidden")
+    fixed = "the mean in every norm would change"
+    return Axis("D", config.hidden, "hidden", fixed), Axis("Y", config.hidden, "hidden", fixed)
+
+
+def embedding_axis(config: EncoderConfig) -> Axis:
+    """The axis of word vectors: the hidden one, where these are as wide."""
+    if config.embedding_size == config.hidden:
+        return axes(config)[0]
+    return Axis("E", config.embedding_size, "embedding", "the mean in its norm would change")
 
 
 def encoder_rows(config: EncoderConfig, names: Mapping[str, str], decoder: str | None) -> list[Row]:
@@ -213,47 +98,61 @@ def encoder_rows(config: EncoderConfig, names: Mapping[str, str], decoder: str |
 
     Args:
         names: Hugging Face's name of each module by ours, "{i}" standing for the layer.
-        decoder: Hugging Face's name of the output projection tied to the word embedding, None if
-            there is none.
+        decoder: as of `embedding_rows`.
     """
     D, Y = axes(config)
-    words, positions = Axis("V", config.vocab_size, "vocabulary"), Axis("P", config.positions)
-    aliases = (decoder,) if decoder else ()
-    uses: tuple[Use, ...] = ("lookup", "token") if decoder else ("lookup",)
-    rows = [
-        *embedding(
-            "embedding/word/embedding", words, D, hf=names["word"], aliases=aliases, uses=uses
-        ),
-        *embedding("embedding/position/embedding", positions, D, hf=names["position"]),
-        *norm("embedding/norm", D, hf=names["embedding_norm"]),
-    ]
-    if config.token_types:
-        types = Axis("T", config.token_types)
-        rows += embedding("embedding/token_type/embedding", types, D, hf=names["token_type"])
-    for i, spec in enumerate(config.layers):
-        rows += layer_rows(
-            i, spec, D, config.head_size, {name: hf.format(i=i) for name, hf in names.items()}
-        )
+    rows = embedding_rows(config, names, decoder)
+    for i, (layer, spec) in enumerate(config.distinct_layers.items()):
+        own = {name: hf.format(i=i) for name, hf in names.items()}
+        rows += layer_rows(layer, spec, D, config.head_size, own)
     if config.pooler:
         rows += linear("pooler/dense", (D,), (Y,), hf=names["pooler"], use="sequence")
     return rows
 
 
-def layer_rows(
-    i: int, spec: LayerSpec, D: Axis, head_size: int, names: Mapping[str, str]
+def embedding_rows(
+    config: EncoderConfig, names: Mapping[str, str], decoder: str | None
 ) -> list[Row]:
-    """The rows of layer i."""
-    H, K = Axis("H", spec.heads, f"layer_{i}/heads"), Axis("K", head_size)
-    F = Axis("F", spec.ffn, f"layer_{i}/ffn")
-    projections = [
-        linear(f"layer_{i}/attention/{n}", (D,), (H, K), hf=names[n])
-        for n in ("query", "key", "value")
+    """The rows of a `TextEmbedding`; without the table of positions where `names` has none.
+
+    Args:
+        decoder: Hugging Face's name of the output projection tied to the word embedding, None if
+            there is none.
+    """
+    E, D = embedding_axis(config), axes(config)[0]
+    words, positions = Axis("V", config.vocab_size, "vocabulary"), Axis("P", config.positions)
+    aliases = (decoder,) if decoder else ()
+    uses: tuple[Use, ...] = ("lookup", "token") if decoder else ("lookup",)
+    rows = embedding(
+        "embedding/word/embedding", words, E, hf=names["word"], aliases=aliases, uses=uses
+    )
+    if "position" in names:
+        rows += embedding("embedding/position/embedding", positions, E, hf=names["position"])
+    if config.token_types:
+        types = Axis("T", config.token_types)
+        rows += embedding("embedding/token_type/embedding", types, E, hf=names["token_type"])
+    rows += norm("embedding/norm", E, hf=names["embedding_norm"])
+    if E != D:
+        rows += linear("embedding/projection", (E,), (D,), hf=names["projection"])
+    return rows
+
+
+def layer_rows(
+    layer: str, spec: LayerSpec, D: Axis, head_size: int, names: Mapping[str, str]
+) -> list[Row]:
+    """The rows of the layer of this name."""
+    H, K = Axis("H", spec.heads, f"{layer}/heads"), Axis("K", head_size)
+    F = Axis("F", spec.ffn, f"{layer}/ffn")
+    rows = [
+        row
+        for name in PROJECTIONS
+        for row in linear(f"{layer}/attention/{name}", (D,), (H, K), hf=names[name])
     ]
     return [
-        *(row for rows in projections for row in rows),
-        *linear(f"layer_{i}/attention/output", (H, K), (D,), hf=names["attention_output"]),
-        *norm(f"layer_{i}/attention_norm", D, hf=names["attention_norm"]),
-        *linear(f"layer_{i}/feedforward/up", (D,), (F,), hf=names["up"]),
-        *linear(f"layer_{i}/feedforward/down", (F,), (D,), hf=names["down"]),
-        *norm(f"layer_{i}/feedforward_norm", D, hf=names["feedforward_norm"]),
+        *rows,
+        *linear(f"{layer}/attention/output", (H, K), (D,), hf=names["attention_output"]),
+        *norm(f"{layer}/attention_norm", D, hf=names["attention_norm"]),
+        *linear(f"{layer}/feedforward/up", (D,), (F,), hf=names["up"]),
+        *linear(f"{layer}/feedforward/down", (F,), (D,), hf=names["down"]),
+        *norm(f"{layer}/feedforward_norm", D, hf=names["feedforward_norm"]),
     ]

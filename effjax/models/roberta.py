@@ -7,12 +7,11 @@ Source: arXiv 1907.11692 (RoBERTa), 1911.02116 (XLM-R).
 import dataclasses
 from functools import partial
 
-from flax import linen as nn
-
 from effjax.layers.heads import DenseClassifier
 from effjax.models import bert
 from effjax.models.architecture import Architecture, HeadSpec
 from effjax.models.base import EncoderConfig
+from effjax.models.encoder import initializer
 from effjax.models.postnorm import PostNormEncoder, axes, encoder_rows
 from effjax.table import Row, linear
 
@@ -34,11 +33,10 @@ ROBERTA_LM = {
 
 def classifier(config: EncoderConfig, dtype: str) -> DenseClassifier:
     """The head over <s>: a dense layer with tanh, then the classes."""
-    dropout, init = (
-        bert.classifier_dropout(config),
-        nn.initializers.normal(config.initializer_range),
+    dropout, classes = bert.classifier_dropout(config), len(config.labels)
+    return DenseClassifier(
+        config.hidden, classes, "tanh", dropout, dropout, dtype, initializer(config)
     )
-    return DenseClassifier(config.hidden, len(config.labels), "tanh", dropout, dropout, dtype, init)
 
 
 def classifier_rows(config: EncoderConfig) -> list[Row]:

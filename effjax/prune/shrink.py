@@ -4,16 +4,14 @@ An axis instance is what the table calls it: "layer_3/heads", "layer_3/ffn", "vo
 array that has the axis shrinks with it, whatever the architecture.
 """
 
-import dataclasses
 import json
-from collections.abc import Mapping
 
 import jax.numpy as jnp
 import numpy as np
 
 from effjax.models.base import EncoderConfig
 from effjax.models.model import Model
-from effjax.table import Row
+from effjax.table import Row, Table
 from effjax.tree import flatten, unflatten
 from effjax.types import Array, Keep
 
@@ -32,7 +30,7 @@ def shrink(model: Model, keep: Keep) -> Model:
             ascending.
     """
     table = model.table
-    check_instances(keep, table.instances)
+    check_instances(keep, table)
     keep = {
         instance: checked(instance, kept, table.instances[instance])
         for instance, kept in keep.items()
@@ -43,15 +41,15 @@ def shrink(model: Model, keep: Keep) -> Model:
     return model.replace(config=config, params=unflatten(params))
 
 
-def check_instances(keep: Keep, known: Mapping[str, int]) -> None:
+def check_instances(keep: Keep, table: Table) -> None:
     """Raises a ValueError for an axis instance that this model has not, or that cannot shrink."""
     for instance in keep:
-        if instance == "hidden":
+        if instance in table.fixed:
             raise ValueError(
-                "keep names 'hidden', which cannot shrink: the mean in every norm would change"
+                f"keep names {instance!r}, which cannot shrink: {table.fixed[instance]}"
             )
-        if instance not in known:
-            there = ", ".join(sorted(set(known) - {"hidden"}))
+        if instance not in table.instances:
+            there = ", ".join(sorted(table.instances))
             raise ValueError(f"keep names {instance!r}, which this model has not; it has {there}")
 
 
@@ -82,12 +80,12 @@ def take(array: Array, row: Row, keep: Keep) -> Array:
 
 
 def shrunk_config(config: EncoderConfig, keep: Keep) -> EncoderConfig:
-    """The smaller config: "layer_3/heads" is the field `heads` of `LayerSpec` 3."""
+    """The smaller config: "layer_3/heads" is the field `heads` of the `LayerSpec` of that name."""
     layers = list(config.layers)
     for instance, kept in keep.items():
-        if instance.startswith("layer_"):
-            layer, field = instance.removeprefix("layer_").split("/")
-            layers[int(layer)] = dataclasses.replace(layers[int(layer)], **{field: len(kept)})
+        name, _, field = instance.partition("/")
+        for i in (i for i, layer in enumerate(config.layer_names) if layer == name):
+            layers[i] = layers[i].shrunk(field, len(kept))
     config = config.replace(layers=tuple(layers))
     return renumbered(config, keep["vocabulary"]) if "vocabulary" in keep else config
 

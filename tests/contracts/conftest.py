@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 import transformers
-
 from effjax.models import registry
 from effjax.models.base import Head, Runtime
 from effjax.models.hf_config import config_from_hf
@@ -22,23 +21,13 @@ from effjax.models.model import Model
 from effjax.table import Row
 from effjax.tree import unflatten
 from effjax.types import Gates
+from tests.contracts.rows import CONTRACTS, SIZES
 
 PAIRS = [
     pytest.param(name, head, id=f"{name}-{head or 'bare'}")
     for name in registry.ARCHITECTURES
     for head in registry.get(name).heads
 ]
-SIZES = {
-    "vocab_size": 97,
-    "hidden": 36,
-    "depth": 3,
-    "heads": 3,
-    "ffn": 50,
-    "positions": 41,
-    "token_types": 3,
-    "classifier_dropout": 0.3,
-}
-LENGTHS = (11, 7, 1)
 
 
 @dataclass(frozen=True)
@@ -94,7 +83,8 @@ class Pair:
     @property
     def mask(self) -> np.ndarray:
         """Where the batch has tokens, as rows of the encoder: [B, L], or [B * choices, L]."""
-        return self.batch["attention_mask"].reshape(-1, max(LENGTHS)).astype(bool)
+        mask = self.batch["attention_mask"]
+        return mask.reshape(-1, mask.shape[-1]).astype(bool)
 
 
 def hf_config(name: str, head: Head | None) -> Any:
@@ -103,7 +93,11 @@ def hf_config(name: str, head: Head | None) -> Any:
     sizes = {fields[ours]: size for ours, size in SIZES.items() if ours in fields}
     labels = 2 if head == "question-answering" else 5
     return transformers.AutoConfig.for_model(
-        name, **sizes, num_labels=labels, pad_token_id=1, attn_implementation="eager"
+        name,
+        **{**sizes, **CONTRACTS[name].fields},
+        num_labels=labels,
+        pad_token_id=1,
+        attn_implementation="eager",
     )
 
 
@@ -125,10 +119,12 @@ def array(row: Row, state: dict[str, Any], prefix: str) -> np.ndarray:
     return einops.rearrange(state[name].numpy(), f"{row.hf_axes} -> {row.letters}", **row.sizes)
 
 
-def random_batch(choices: int | None, has_types: bool) -> dict[str, np.ndarray]:
+def random_batch(
+    lengths: tuple[int, ...], choices: int | None, has_types: bool
+) -> dict[str, np.ndarray]:
     """Ragged rows: token 1 pads, the others are never padding."""
-    rng, length = np.random.default_rng(0), max(LENGTHS)
-    mask = (np.arange(length) < np.array(LENGTHS)[:, None]).astype(np.int64)
+    rng, length = np.random.default_rng(0), max(lengths)
+    mask = (np.arange(length) < np.array(lengths)[:, None]).astype(np.int64)
     if choices:
         mask = np.stack([mask] * choices, axis=1)
     batch = {
@@ -149,7 +145,8 @@ def build(name: str, head: Head | None) -> Pair:
     rows = architecture.table(config)
     params = unflatten({row.path: array(row, state, architecture.hf_prefix) for row in rows})
     model = Model(architecture, config, params, Runtime.plain())
-    batch = random_batch(2 if head == "multiple-choice" else None, bool(config.token_types))
+    choices = 2 if head == "multiple-choice" else None
+    batch = random_batch(CONTRACTS[name].lengths, choices, bool(config.token_types))
     return Pair(theirs, model, batch)
 
 

@@ -5,33 +5,17 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import transformers
 
 from effjax.models import registry
 from effjax.models.base import Head, LayerSpec
 from effjax.models.hf_config import config_from_hf, config_to_hf
+from effjax.prune import shrink
+from tests.contracts.rows import CONTRACTS, UNUSUAL
 
 Build = Callable[[str, Head | None], Any]
-
-UNUSUAL = {
-    "vocab_size": 97,
-    "hidden": 36,
-    "depth": 5,
-    "heads": 4,
-    "ffn": 50,
-    "positions": 41,
-    "token_types": 3,
-    "activation": "relu",
-    "norm_eps": 1e-6,
-    "dropout": 0.25,
-    "attention_dropout": 0.35,
-    "classifier_dropout": 0.45,
-    "initializer_range": 0.07,
-    "pad_token_id": 4,
-    "tie_embeddings": False,
-}
-"""A value for each field that no architecture has by default."""
 
 
 def there_and_back(name: str, head: Head | None, theirs: Any) -> dict[str, Any]:
@@ -45,7 +29,8 @@ def there_and_back(name: str, head: Head | None, theirs: Any) -> dict[str, Any]:
 
 def test_every_field_survives(name: str, head: Head | None) -> None:
     fields = registry.get(name).fields
-    unusual = {theirs: UNUSUAL[ours] for ours, theirs in fields.items()}
+    given = {**UNUSUAL, **CONTRACTS[name].unusual}
+    unusual = {theirs: given[ours] for ours, theirs in fields.items()}
     labels = ("LABEL_0", "LABEL_1") if head == "question-answering" else ("yes", "no", "maybe")
     theirs = transformers.AutoConfig.for_model(
         name,
@@ -64,13 +49,13 @@ def test_every_field_survives(name: str, head: Head | None) -> None:
 
 def test_every_config_field_is_read(name: str) -> None:
     """Each value of ours is the unusual one given, so that none is a default by accident."""
-    architecture = registry.get(name)
-    given = {theirs: UNUSUAL[ours] for ours, theirs in architecture.fields.items()}
+    architecture, unusual = registry.get(name), {**UNUSUAL, **CONTRACTS[name].unusual}
+    given = {theirs: unusual[ours] for ours, theirs in architecture.fields.items()}
     config = config_from_hf(architecture, given)
-    assert config.layers == (LayerSpec(heads=4, ffn=50),) * 5
-    assert config.head_size == 9
-    for ours in set(architecture.fields) - {"depth", "heads", "ffn"}:
-        assert getattr(config, ours) == UNUSUAL[ours], ours
+    assert [(layer.heads, layer.ffn) for layer in config.layers] == [(4, 50)] * 5
+    own = {field.name for field in dataclasses.fields(architecture.config)}
+    for ours in own.intersection(architecture.fields):
+        assert getattr(config, ours) == unusual[ours], ours
 
 
 @pytest.mark.parametrize(
@@ -82,9 +67,20 @@ def test_every_config_field_is_read(name: str) -> None:
     ],
 )
 def test_what_hugging_face_cannot_express_is_one_line(
-    pair: Build, name: str, layers: tuple[LayerSpec, ...], message: str
+    pair: Build, layers: tuple[LayerSpec, ...], message: str
 ) -> None:
-    model = pair(name, None).model
+    model = pair("bert", None).model
     with pytest.raises(ValueError, match=message) as caught:
         config_to_hf(model.architecture, dataclasses.replace(model.config, layers=layers))
     assert "\n" not in str(caught.value)
+
+
+def test_a_shrunk_layer_is_refused_in_one_line(pair: Build, name: str) -> None:
+    model = pair(name, None).model
+    for instance in model.table.instances:
+        layer, _, field = instance.partition("/")
+        if layer in model.config.layer_names:
+            small = shrink(model, {instance: np.array([0])})
+            with pytest.raises(ValueError, match=r"this model has \S+") as caught:
+                config_to_hf(small.architecture, small.config)
+            assert "\n" not in str(caught.value), field

@@ -11,13 +11,29 @@ from effjax.models.base import Head
 from effjax.prune import shrink
 
 TOLERANCE = 1e-5
-NONE, SOME_HEADS, SOME_UNITS = np.array([], int), np.array([0, 2]), np.array([0, 3, 4, 20, 49])
-KEEPS = {
-    "some": {"layer_0/heads": SOME_HEADS, "layer_2/heads": SOME_HEADS, "layer_1/ffn": SOME_UNITS},
-    "no-heads": {"layer_1/heads": NONE},
-    "no-ffn": {"layer_1/ffn": NONE, "layer_2/heads": SOME_HEADS},
-    "neither": {"layer_1/heads": NONE, "layer_1/ffn": NONE, "layer_0/ffn": SOME_UNITS},
-}
+KINDS = ("some", "no-heads", "no-ffn", "neither")
+
+
+def kept(kind: str, sizes: dict[str, int]) -> dict[str, np.ndarray]:
+    """What to keep of each instance that a layer has, heads of some kind or feed-forward units."""
+    names = sorted({instance.partition("/")[0] for instance in sizes if "/" in instance})
+    keep = {}
+    for instance, size in sizes.items():
+        layer, _, field = instance.partition("/")
+        is_ffn, few = "ffn" in field, np.unique([0, size // 2, size - 1])
+        if layer == names[0] and kind in ("some", "neither"):
+            keep[instance] = few
+        elif layer == names[1 % len(names)] and kind == "some" and is_ffn:
+            keep[instance] = few
+        elif layer == names[1 % len(names)] and kind in (
+            "neither",
+            f"no-{'ffn' if is_ffn else 'heads'}",
+        ):
+            keep[instance] = np.array([], int)
+        elif layer == names[-1] and kind == "no-ffn" and not is_ffn:
+            keep[instance] = few
+    return keep
+
 
 Build = Callable[[str, Head | None], Any]
 
@@ -27,13 +43,14 @@ def gates_of(keep: dict[str, np.ndarray], sizes: dict[str, int]) -> dict[str, An
     return {name: jnp.zeros(sizes[name]).at[kept].set(1) for name, kept in keep.items()}
 
 
-@pytest.mark.parametrize("kind", KEEPS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_gates_equal_shrunk_arrays(pair: Build, name: str, kind: str) -> None:
-    both, keep = pair(name, "sequence-classification"), KEEPS[kind]
+    both = pair(name, "sequence-classification")
+    keep = kept(kind, both.model.table.instances)
     gated = both.apply(both.model, both.batch, gates_of(keep, both.model.table.instances))
     small = shrink(both.model, keep)
     found = both.apply(small, both.batch)
-    for layer in range(4):
+    for layer in range(both.model.config.num_layers + 1):
         ours, theirs = found.hidden(layer)[both.mask], gated.hidden(layer)[both.mask]
         np.testing.assert_allclose(ours, theirs, atol=TOLERANCE, rtol=0)
     np.testing.assert_allclose(found.logits, gated.logits, atol=TOLERANCE, rtol=0)
@@ -44,8 +61,8 @@ def test_gates_equal_shrunk_arrays(pair: Build, name: str, kind: str) -> None:
 
 def test_gates_of_one_change_nothing(pair: Build, name: str) -> None:
     both = pair(name, None)
-    keep = {i: np.arange(n) for i, n in both.model.table.instances.items() if "layer" in i}
-    assert len(keep) == 6
+    keep = {i: np.arange(n) for i, n in both.model.table.instances.items() if "/" in i}
+    assert keep
     found = both.apply(both.model, both.batch, gates_of(keep, both.model.table.instances))
     ours, theirs = found.last_hidden[both.mask], both.ours.last_hidden[both.mask]
     np.testing.assert_allclose(ours, theirs, atol=TOLERANCE, rtol=0)

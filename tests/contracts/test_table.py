@@ -14,6 +14,7 @@ from effjax.models import registry
 from effjax.models.base import EncoderConfig, Head, Runtime
 from effjax.models.hf_config import config_from_hf
 from effjax.tree import flatten
+from tests.contracts.rows import CONTRACTS
 
 Build = Callable[[str, Head | None], Any]
 
@@ -21,13 +22,8 @@ BUFFERS = ("position_ids", "token_type_ids")
 """Torch's entries of a state dict that are constants."""
 
 PUBLISHED = {
-    ("bert", "base"): 109_482_240,
-    ("bert", "minilm-l6-h384"): 22_713_216,
-    ("distilbert", "base"): 66_362_880,
-    ("roberta", "base"): 124_645_632,
+    (name, size): count for name, row in CONTRACTS.items() for size, count in row.published.items()
 }
-"""Parameters of the bare encoder: embeddings and layers, with the pooler where the model has one
-(DistilBERT has none), without any head."""
 
 ALL_SIZES = [(name, size) for name in registry.ARCHITECTURES for size in registry.get(name).sizes]
 
@@ -94,7 +90,7 @@ def test_an_untied_projection_is_a_row_of_its_own(name: str) -> None:
     config = published(name, next(iter(registry.get(name).sizes)), "masked-lm")
     tied = registry.get(name).table(config).num_params
     untied = registry.get(name).table(config.replace(tie_embeddings=False)).num_params
-    assert untied - tied == math.prod((config.vocab_size, config.hidden))
+    assert untied - tied == math.prod((config.vocab_size, config.embedding_size))
     small = config.replace(vocab_size=11, layers=config.layers[:1], tie_embeddings=False)
     rows = {row.path: row.shape for row in registry.get(name).table(small)}
     assert shapes(name, small) == rows

@@ -105,10 +105,10 @@ def test_the_fused_form_is_one_kernel_of_a_gpu(monkeypatch: pytest.MonkeyPatch) 
     x, mask = jnp.ones((2, 16, 64), jnp.bfloat16), jnp.ones((2, 1, 16, 16), bool)
     with monkeypatch.context() as patch:
         patch.setattr(jax, "default_backend", lambda: "cpu")
-        variables = module.init(jax.random.key(0), x, mask, None, True)
+        variables = module.init(jax.random.key(0), x, {"mask": mask}, None, True)
 
     def loss(variables: dict, deterministic: bool) -> jax.Array:
-        return module.apply(variables, x, mask, None, deterministic)[0].sum()
+        return module.apply(variables, x, {"mask": mask}, None, deterministic)[0].sum()
 
     program = jax.jit(jax.grad(loss), static_argnums=1).trace(variables, False)
     lowered = program.lower(lowering_platforms=("cuda",)).as_text()
@@ -152,10 +152,10 @@ def test_masked_keys_have_no_part() -> None:
     """The output for real queries has no gradient with respect to a masked key's input."""
     module, x = attention(), jnp.asarray(RNG.normal(size=(1, 5, 12)), jnp.float32)
     mask = jnp.array([1, 1, 1, 0, 0], bool)[None, None, None]
-    _, variables = module.init_with_output(jax.random.key(0), x, mask, None, True)
+    _, variables = module.init_with_output(jax.random.key(0), x, {"mask": mask}, None, True)
 
     def real(x: jax.Array) -> jax.Array:
-        return module.apply(variables, x, mask, None, True)[0][:, :3].sum()
+        return module.apply(variables, x, {"mask": mask}, None, True)[0][:, :3].sum()
 
     gradient = jax.grad(real)(x)
     assert not gradient[:, 3:].any() and gradient[:, :3].all()
@@ -164,7 +164,7 @@ def test_masked_keys_have_no_part() -> None:
 def test_scores_are_scaled_and_unmasked() -> None:
     module, x = attention(), jnp.asarray(RNG.normal(size=(1, 5, 12)), jnp.float32)
     mask = jnp.zeros((1, 1, 1, 5), bool)
-    _, trace = module.init_with_output(jax.random.key(0), x, mask, None, True)[0]
+    _, trace = module.init_with_output(jax.random.key(0), x, {"mask": mask}, None, True)[0]
     want = np.einsum("bhlk,bhmk->bhlm", trace["q"], trace["k"]) / 2
     np.testing.assert_allclose(trace["scores"], want, atol=1e-5)
 
@@ -172,9 +172,9 @@ def test_scores_are_scaled_and_unmasked() -> None:
 def test_without_heads_the_bias_of_the_output_remains() -> None:
     module, x = attention(heads=0), jnp.ones((2, 5, 12))
     mask = jnp.ones((2, 1, 1, 5), bool)
-    _, variables = module.init_with_output(jax.random.key(0), x, mask, None, True)
+    _, variables = module.init_with_output(jax.random.key(0), x, {"mask": mask}, None, True)
     assert jax.tree.map(jnp.shape, variables["params"]) == {"output": {"bias": (12,)}}
     params = {"output": {"bias": jnp.arange(12.0)}}
-    found, trace = module.apply({"params": params}, x, mask, None, True)
+    found, trace = module.apply({"params": params}, x, {"mask": mask}, None, True)
     np.testing.assert_array_equal(found, np.broadcast_to(np.arange(12.0), (2, 5, 12)))
     assert trace == {}

@@ -1,0 +1,205 @@
+"""The frame of every encoder: embedding, layers, pooler, head.
+
+    batch -> embedding -> layer 0 -> ... -> layer N-1 -> last_hidden -> a vector per example -> head
+                             ^---- shared: masks and what else all layers read ----^
+
+An architecture is a subclass that says what its parts are: `make_embedding`, `block`, and where it
+has them `share`, `finish` and `example_vectors`.
+"""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from effjax.layers.embedding import (
+    positions_after_padding,
+    positions_from_start,
+    positions_in_segments,
+)
+from effjax.layers.heads import Pooler
+from effjax.models.base import EncoderConfig, LayerSpec, LayerTrace, Outputs, Remat, Runtime
+from effjax.types import Array, Batch, Bool, Float, Gates, Int, Shared
+
+
+def initializer(config: EncoderConfig) -> nn.initializers.Initializer:
+    """What new kernels are drawn from."""
+    return nn.initializers.normal(config.initializer_range)
+
+
+class Block(nn.Module):
+    """One layer of an encoder. Its parameters lie below the layer's name."""
+
+    config: EncoderConfig
+    spec: LayerSpec
+    runtime: Runtime
+
+    def __call__(
+        self, x_BLD: Float[Array, "B L D"], shared: Shared, gates: Gates, deterministic: bool
+    ) -> tuple[Float[Array, "B L D"], LayerTrace]:
+        """The layer's output, and what it computed.
+
+        Args:
+            gates: those of this layer, by what follows its name: `heads` [H], `ffn` [F].
+        """
+        raise NotImplementedError
+
+
+DETERMINISTIC = 4
+"""The place of `deterministic` among the block's arguments, itself being 0."""
+
+
+def repeated(block: type[Block], remat: Remat) -> type[Block]:
+    """The block as an encoder repeats it: traced once for all layers of one shape, and forgetting
+    on the way forward what it computes again on the way back.
+    """
+    policies, static = jax.checkpoint_policies, (DETERMINISTIC,)
+    kept = {"layers": policies.nothing_saveable, "products": policies.dots_saveable}
+    if remat != "none":
+        block = nn.remat(block, policy=kept[remat], static_argnums=static)
+    return nn.jit(block, static_argnums=static)
+
+
+class Encoder(nn.Module):
+    """Embedding, layers, pooler and head of one model."""
+
+    config: EncoderConfig
+    head: nn.Module | None
+    runtime: Runtime
+
+    block = Block
+
+    def setup(self) -> None:
+        config = self.config
+        self.embedding = self.make_embedding()
+        block, made = repeated(self.block, self.runtime.remat), {}
+        for name, spec in zip(config.layer_names, config.layers, strict=True):
+            made.setdefault(name, block(config, spec, self.runtime, name=name))
+        self.blocks = [made[name] for name in config.layer_names]
+        if config.pooler:
+            self.pooler = self.make_pooler()
+
+    def make_embedding(self) -> nn.Module:
+        """The module from token ids to vectors; its `word.embedding` is the table of words."""
+        raise NotImplementedError
+
+    def make_pooler(self) -> nn.Module:
+        """The module from the vector of each example to the pooled output."""
+        return Pooler(self.config.hidden, self.runtime.dtype, initializer(self.config))
+
+    def __call__(
+        self, batch: Batch, *, gates: Gates | None = None, deterministic: bool = True
+    ) -> Outputs:
+        """Runs the model.
+
+        Args:
+            batch: `input_ids` [B, L], or [B, choices, L] for multiple choice, which runs as [B *
+                choices, L]; optionally `attention_mask`, `token_type_ids`, `position_ids` of the
+                same shape. In packed rows also `segment_ids` of that shape, above 0 where there is
+                a token, and `starts` [N], or [N, choices]: where in all rows laid end to end each
+                example begins. `predicted` [B, P]: the places in each row that a head which
+                answers per token is asked for, all without it; what it says at a place L or
+                above is of no meaning.
+            gates: multipliers for heads and feed-forward units, by the table's axis instance.
+            deterministic: False drops out, with the stream "dropout".
+        """
+        shape = batch["input_ids"].shape
+        fields = {
+            name: value.reshape(-1, shape[-1])
+            for name, value in batch.items()
+            if value.shape == shape
+        }
+        fields.setdefault("position_ids", self.positions(fields))
+        x_BLD = self.embed(fields, deterministic)
+        shared, embedded, traces = self.share(fields), x_BLD, []
+        for name, block in zip(self.config.layer_names, self.blocks, strict=True):
+            x_BLD, trace = block(x_BLD, shared, gates_below(name, gates or {}), deterministic)
+            traces.append(trace)
+        x_BLD = self.finish(x_BLD)
+        starts = batch.get("starts")
+        vector_BD = self.example_vectors(x_BLD, fields, starts)
+        pooled = self.pooler(vector_BD) if self.config.pooler else None
+        kept = {
+            "embedded": embedded,
+            "layers": tuple(traces),
+            "last_hidden": x_BLD,
+            "pooled": pooled,
+            "mask": is_token(fields),
+        }
+        if self.head is None:
+            return Outputs(**kept)
+        vector_BD = vector_BD if pooled is None else pooled
+        asked_BPD = at_places(x_BLD, batch.get("predicted"))
+        answers = self.head(asked_BPD, vector_BD, self.embedding.word.embedding, deterministic)
+        if self.config.head == "multiple-choice":
+            choices = shape[:2] if starts is None else starts.shape
+            answers = {"logits": answers["logits"].reshape(choices)}
+        return Outputs(**kept, **answers)
+
+    def positions(self, fields: Mapping[str, Array]) -> Int[Array, "B L"]:
+        """What each token's position is, by the config's rule and within its segment."""
+        first = self.config.pad_token_id + 1 if self.config.first_position == "after-padding" else 0
+        if "segment_ids" in fields:
+            return positions_in_segments(fields["segment_ids"]) + first
+        if first:
+            return positions_after_padding(fields["input_ids"], self.config.pad_token_id)
+        return positions_from_start(fields["input_ids"])
+
+    def embed(self, fields: Mapping[str, Array], deterministic: bool) -> Float[Array, "B L D"]:
+        """What the first layer reads."""
+        ids_BL, types_BL = fields["input_ids"], fields.get("token_type_ids")
+        return self.embedding(ids_BL, fields["position_ids"], types_BL, deterministic)
+
+    def share(self, fields: Mapping[str, Array]) -> Shared:
+        """What all layers read."""
+        return {"mask": attention_mask(fields)}
+
+    def finish(self, x_BLD: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
+        """The last hidden states, given the output of the last layer."""
+        return x_BLD
+
+    def example_vectors(
+        self,
+        x_BLD: Float[Array, "B L D"],
+        fields: Mapping[str, Array],
+        starts: Int[Array, "..."] | None,
+    ) -> Float[Array, "examples D"]:
+        """The vector of each example: that of its first token."""
+        if starts is None:
+            return x_BLD[:, 0]
+        return x_BLD.reshape(-1, x_BLD.shape[-1])[starts.ravel()]
+
+
+def gates_below(name: str, gates: Gates) -> Gates:
+    """The gates of one layer: `heads` for "layer_3/heads"."""
+    return {
+        instance.removeprefix(f"{name}/"): gate
+        for instance, gate in gates.items()
+        if instance.startswith(f"{name}/")
+    }
+
+
+def at_places(
+    x_BLD: Float[Array, "B L D"], places_BP: Int[Array, "B P"] | None
+) -> Float[Array, "B P D"]:
+    """The vectors at these places of each row; all of them for None."""
+    if places_BP is None:
+        return x_BLD
+    return jnp.take_along_axis(x_BLD, places_BP[..., None], axis=1, mode="clip")
+
+
+def is_token(fields: Mapping[str, Array]) -> Bool[Array, "B L"]:
+    """Where there is a token, and not padding."""
+    if "segment_ids" in fields:
+        return fields["segment_ids"] > 0
+    return fields.get("attention_mask", jnp.ones_like(fields["input_ids"])).astype(bool)
+
+
+def attention_mask(fields: Mapping[str, Array]) -> Bool[Array, "B 1 #L M"]:
+    """Which token may attend to which: to all those of its own segment."""
+    mask_B11M = is_token(fields)[:, None, None, :]
+    if "segment_ids" not in fields:
+        return mask_B11M
+    segment_BL = fields["segment_ids"]
+    return (segment_BL[:, None, :, None] == segment_BL[:, None, None, :]) & mask_B11M
