@@ -24,9 +24,9 @@ from effjax.layers.norm import LayerNorm
 from effjax.models import registry
 from effjax.models.architecture import Architecture
 from effjax.models.base import EncoderConfig, Outputs, Runtime
-from effjax.models.model import Model, init_params
 from effjax.models.encoder import at_places, attention_mask, initializer
-from effjax.models.postnorm import PostNormBlock, PostNormEncoder, layer_rows
+from effjax.models.model import Model, init_params
+from effjax.models.postnorm import NORMED, PostNormBlock, PostNormEncoder, layer_rows
 from effjax.table import Axis, Row, Table, linear, norm, vector
 from effjax.types import Array, Batch, Float, Gates, Int, Shared
 
@@ -173,7 +173,8 @@ def generator_rows(config: EncoderConfig, width: int) -> list[Row]:
 
     Hugging Face has no such model; the names are only ours, in its manner.
     """
-    D, E = Axis("D", config.hidden, f"{PART}/hidden"), Axis("E", width, "hidden")
+    D = Axis("D", config.hidden, f"{PART}/hidden", NORMED)
+    E = Axis("E", width, "hidden", NORMED)
     V = Axis("V", config.vocab_size, "vocabulary")
     rows = linear("projection", (E,), (D,), hf=f"{PART}.projection") if width != D.size else []
     for i, (layer, spec) in enumerate(config.distinct_layers.items()):

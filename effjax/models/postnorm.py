@@ -80,17 +80,20 @@ class PostNormEncoder(Encoder):
         )
 
 
+NORMED = "the mean in every norm would change"
+"""Why an axis cannot shrink that norms go over."""
+
+
 def axes(config: EncoderConfig) -> tuple[Axis, Axis]:
     """The hidden axis, and the same as the output of a square product."""
-    fixed = "the mean in every norm would change"
-    return Axis("D", config.hidden, "hidden", fixed), Axis("Y", config.hidden, "hidden", fixed)
+    return Axis("D", config.hidden, "hidden", NORMED), Axis("Y", config.hidden, "hidden", NORMED)
 
 
 def embedding_axis(config: EncoderConfig) -> Axis:
     """The axis of word vectors: the hidden one, where these are as wide."""
     if config.embedding_size == config.hidden:
         return axes(config)[0]
-    return Axis("E", config.embedding_size, "embedding", "the mean in its norm would change")
+    return Axis("E", config.embedding_size, "embedding", NORMED)
 
 
 def encoder_rows(config: EncoderConfig, names: Mapping[str, str], decoder: str | None) -> list[Row]:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+
 from effjax.models import registry
 from effjax.models.base import Head, Runtime
 from effjax.models.hf_config import config_from_hf
