@@ -90,7 +90,7 @@ def check_field(name: str, value: Any, kind: Any, where: str) -> None:
     if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
         names = ", ".join(one.__name__ for one in kinds)
         raise ValueError(f"{where} is {value!r}; expected {names}")
-    if int in kinds and value is not None and value < (name not in MAY_BE_ZERO):
+    if int in kinds and isinstance(value, int) and value < (name not in MAY_BE_ZERO):
         raise ValueError(f"{where} is {value}; expected a positive number")
     if name == "depth" and value > MAX_DEPTH:
         raise ValueError(f"{where} is {value}; expected at most {MAX_DEPTH} layers")

@@ -28,7 +28,7 @@ def kept(kind: str, sizes: dict[str, int]) -> dict[str, np.ndarray]:
     for instance, size in sizes.items():
         layer, _, field = instance.partition("/")
         units = "ffn" if "ffn" in field else "heads"
-        place = layers.index(layer) if layer in layers else None
+        place = layers.index(layer) if layer in layers else -1
         if left := LEFT[kind].get((place, units)):
             keep[instance] = np.unique([0, size // 2, size - 1]) if left == "some" else NONE
     return keep
