@@ -180,7 +180,7 @@ def test_architectures_alone_say_what_each_supports(capsys: pytest.CaptureFixtur
         "multiple-choice",
         "shrinks: vocabulary, heads, ffn",
     ]
-    assert printed.count("sizes: ") == printed.count("heads: ") == len(ARCHITECTURES)
+    assert printed.count("sizes: ") == printed.count("heads: ") == len(architectures())
 
 
 def test_the_lists_are_what_the_library_has() -> None:
