@@ -99,13 +99,17 @@ def fused_attention(
     k_BHMK: Float[Array, "B H M K"],
     v_BHMK: Float[Array, "B H M K"],
     mask_B1LM: Bool[Array, "B 1 #L M"],
+    bias_1HLM: Float[Array, "1 H L M"] | None = None,
 ) -> Float[Array, "B H L K"]:
-    """softmax(q k^T / sqrt(K) + mask) v. On a GPU it is cuDNN's kernel, which keeps no scores
-    and wants bfloat16; elsewhere JAX's own formula. Source: arXiv 2205.14135, algorithm 1.
+    """softmax(q k^T / sqrt(K) + bias + mask) v. On a GPU it is cuDNN's kernel, which keeps no
+    scores and wants bfloat16; elsewhere JAX's own formula. Source: arXiv 2205.14135, algorithm 1.
     """
     q, k, v = (x.swapaxes(1, 2) for x in (q_BHLK, k_BHMK, v_BHMK))
     implementation = "cudnn" if jax.default_backend() == "gpu" else "xla"
-    context = jax.nn.dot_product_attention(q, k, v, mask=mask_B1LM, implementation=implementation)
+    bias = None if bias_1HLM is None else bias_1HLM.astype(q.dtype)
+    context = jax.nn.dot_product_attention(
+        q, k, v, bias=bias, mask=mask_B1LM, implementation=implementation
+    )
     return context.swapaxes(1, 2)
 
 
@@ -122,9 +126,9 @@ PROJECTIONS = ("query", "key", "value")
 class SelfAttention(nn.Module):
     """Concat_h(gate_h * softmax(Q_h K_h^T / sqrt(K) + mask) V_h) W_O + b_O.
 
-    What another attention does differently it says in `project`, `scores` or `attend`. All of them
-    get what the layers of an encoder share; `shared["mask"]` [B, 1, #L, M] says who may attend to
-    whom.
+    What another attention does differently it says in `project`, `scores`, `attend` or `fused`. All
+    of them get what the layers of an encoder share; `shared["mask"]` [B, 1, #L, M] says who may
+    attend to whom.
 
     Source: arXiv 1706.03762, section 3.2; the gate per head is arXiv 1905.10650, section 2.3.
     """
@@ -181,9 +185,13 @@ class SelfAttention(nn.Module):
         if not deterministic and self.dropout:
             drop_BHLM = dropout_mask(self.make_rng("dropout"), self.dropout, scores_BHLM.shape)
         if self.kernel == "fused" and drop_BHLM is None:
-            return fused_attention(trace["q"], trace["k"], trace["v"], shared["mask"])
+            return self.fused(trace, shared)
         masked_BHLM = jnp.where(shared["mask"], scores_BHLM, MASKED)
         return ATTENTION[self.kernel](masked_BHLM, trace["v"], drop_BHLM)
+
+    def fused(self, trace: Mapping[str, Array], shared: Shared) -> Float[Array, "B H L K"]:
+        """The same from queries and keys, in one kernel."""
+        return fused_attention(trace["q"], trace["k"], trace["v"], shared["mask"])
 
     def linear(self, name: str, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> Linear:
         """One of the products of this layer."""

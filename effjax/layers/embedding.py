@@ -45,8 +45,8 @@ def positions_in_segments(segment_ids: Int[Array, "B L"]) -> Int[Array, "B L"]:
 
 
 class TextEmbedding(nn.Module):
-    """LayerNorm(word + position + token type), then dropout, and where it is not as wide as the
-    hidden states, a projection.
+    """LayerNorm(word + position + token type), then dropout, and a projection to `hidden`, unless
+    that is None.
 
     A model without positions or token types has 0 of them.
 
@@ -57,7 +57,7 @@ class TextEmbedding(nn.Module):
     positions: int
     token_types: int
     width: int
-    hidden: int
+    hidden: int | None
     norm_eps: float
     dropout: float
     dtype: str
@@ -71,7 +71,7 @@ class TextEmbedding(nn.Module):
             self.token_type = Embedding(self.token_types, self.width, self.kernel_init)
         self.norm = LayerNorm(self.norm_eps)
         self.drop = Dropout(self.dropout)
-        if self.width != self.hidden:
+        if self.hidden is not None:
             widths = (self.width,), (self.hidden,)
             self.projection = Linear(*widths, self.dtype, kernel_init=self.kernel_init)
 
@@ -90,4 +90,4 @@ class TextEmbedding(nn.Module):
                 jnp.zeros_like(input_ids) if token_type_ids is None else token_type_ids
             )
         x_BLE = self.drop(self.norm(x_BLE).astype(self.dtype), deterministic)
-        return self.projection(x_BLE) if self.width != self.hidden else x_BLE
+        return x_BLE if self.hidden is None else self.projection(x_BLE)

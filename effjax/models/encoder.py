@@ -73,9 +73,11 @@ class Encoder(nn.Module):
     def setup(self) -> None:
         config = self.config
         self.embedding = self.make_embedding()
-        block, made = repeated(self.block, self.runtime.remat), {}
-        for name, spec in zip(config.layer_names, config.layers, strict=True):
-            made.setdefault(name, block(config, spec, self.runtime, name=name))
+        block = repeated(self.block, self.runtime.remat)
+        made = {
+            name: block(config, spec, self.runtime, name=name)
+            for name, spec in config.distinct_layers.items()
+        }
         self.blocks = [made[name] for name in config.layer_names]
         if config.pooler:
             self.pooler = self.make_pooler()

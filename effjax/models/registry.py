@@ -13,6 +13,10 @@ ARCHITECTURES = {
     "distilbert": ("effjax.models.distilbert:DISTILBERT", "DistilBERT"),
     "roberta": ("effjax.models.roberta:ROBERTA", "RoBERTa and DistilRoBERTa"),
     "xlm-roberta": ("effjax.models.roberta:XLM_ROBERTA", "XLM-R"),
+    "camembert": ("effjax.models.roberta:CAMEMBERT", "CamemBERT"),
+    "albert": ("effjax.models.albert:ALBERT", "ALBERT"),
+    "electra": ("effjax.models.electra:ELECTRA", "ELECTRA, discriminators and generators"),
+    "mpnet": ("effjax.models.mpnet:MPNET", "MPNet"),
 }
 
 

@@ -63,6 +63,21 @@ CONTRACTS = {
     "distilbert": Contract(published={"base": 66_362_880}),
     "roberta": Contract(published={"base": 124_645_632}),
     "xlm-roberta": Contract(),
+    "camembert": Contract(published={"base": 110_621_952}),
+    "albert": Contract(
+        fields={"embedding_size": 20, "num_hidden_groups": 2, "inner_group_num": 2},
+        unusual={"embedding": 20, "groups": 2, "group_size": 3},
+        published={"base": 11_683_584, "large": 17_683_968, "xxlarge": 222_595_584},
+    ),
+    "electra": Contract(
+        fields={"embedding_size": 20},
+        unusual={"embedding": 20, "summary_dropout": 0.55},
+        published={"small": 13_483_008, "base": 108_891_648, "large": 334_092_288},
+    ),
+    # Distances on both sides of where the buckets of one distance end and three ranges begin.
+    "mpnet": Contract(
+        unusual={"pad_token_id": 1}, lengths=(25, 12, 1), published={"base": 109_486_464}
+    ),
 }
 
 UNSUPPORTED: Mapping[tuple[str, str], str] = {}

@@ -16,7 +16,13 @@ from effjax.models.model import INPUTS, inputs
 from effjax.tree import flatten
 
 TOLERANCE = 1e-5
-PER_TOKEN = ("masked-lm", "token-classification", "question-answering", "pretraining")
+PER_TOKEN = (
+    "masked-lm",
+    "token-classification",
+    "question-answering",
+    "pretraining",
+    "replaced-token-detection",
+)
 
 Build = Callable[[str, Head | None], Any]
 Batch = dict[str, np.ndarray]
@@ -57,7 +63,7 @@ def test_packed_outputs_are_those_of_each_example_alone(
         return np.asarray(values)[both.mask]
 
     def packed(values: Any) -> np.ndarray:
-        flat = np.asarray(values).reshape(len(segments), -1)
+        flat = np.asarray(values).reshape(len(segments), *np.shape(values)[2:])
         return np.concatenate([flat[segments == n + 1] for n in range(len(source))])
 
     for layer in range(both.model.config.num_layers + 1):

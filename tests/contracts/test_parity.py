@@ -28,10 +28,8 @@ def logits_of(theirs: Any) -> dict[str, Any]:
     if "start_logits" in theirs:
         return {"logits": np.stack([theirs.start_logits, theirs.end_logits], axis=-1)}
     if "prediction_logits" in theirs:
-        return {
-            "logits": theirs.prediction_logits,
-            "next_sentence_logits": theirs.seq_relationship_logits,
-        }
+        pair = "seq_relationship_logits" if "seq_relationship_logits" in theirs else "sop_logits"
+        return {"logits": theirs.prediction_logits, "next_sentence_logits": theirs[pair]}
     return {"logits": theirs.logits} if "logits" in theirs else {}
 
 
@@ -62,7 +60,7 @@ def test_attention_trace(pair: Build, name: str) -> None:
     for i, trace in enumerate(both.ours.layers):
         for letter, projection in (("q", "query"), ("k", "key"), ("v", "value")) if plain else ():
             found = getattr(trace, letter).swapaxes(1, 2)
-            want = both.modules[both.module_of(f"layer_{i}/attention/{projection}/kernel")]
+            want = both.returned(i, f"attention/{projection}/kernel")
             assert_close(found.reshape(want.shape)[both.mask], want[both.mask], MODULE)
         scores = jnp.where(both.mask[:, None, None], trace.scores, -jnp.inf)
         want = both.theirs.attentions[i].numpy()
@@ -88,7 +86,7 @@ def test_each_module_given_the_same_input(pair: Build, name: str) -> None:
 
     assert_close(apply(embed, both.batch["input_ids"]), hidden[0][mask], MODULE)
     for i in range(both.model.config.num_layers):
-        middle = both.modules[both.module_of(f"layer_{i}/attention_norm/scale")]
+        middle = both.returned(i, "attention_norm/scale")
 
         def attend(m: Any, x: np.ndarray, i: int = i) -> jax.Array:
             block = m.blocks[i]
@@ -110,7 +108,7 @@ def test_pooler_and_head_given_the_same_input(pair: Build, name: str, head: Head
     module, variables = both.model.module, {"params": both.model.params}
     if both.model.config.pooler:
         pooled = module.apply(variables, vector, method=lambda m, x: m.pooler(x))
-        vector = np.tanh(both.modules[both.module_of("pooler/dense/kernel")])
+        vector = np.tanh(both.modules[both.module_of("pooler/dense/kernel")][0])
         assert_close(pooled, vector, MODULE)
     if head is None:
         return
@@ -140,7 +138,7 @@ def test_a_head_answers_for_the_tokens_that_it_is_asked_for(
     for field in ("logits", "next_sentence_logits"):
         if (want := getattr(both.ours, field)) is not None:
             if want.shape[:2] == ids.shape:
-                want = np.take_along_axis(np.asarray(want), places[..., None], axis=1)
+                want = np.asarray(want)[np.arange(len(ids))[:, None], places]
             assert_close(getattr(found, field), want, MODULE)
 
 
