@@ -54,12 +54,14 @@ class Pair:
 
     @functools.cached_property
     def modules(self) -> dict[str, np.ndarray]:
-        """What every torch module that has parameters returned, by its name."""
+        """What every torch module that has parameters returned at its first call, by its name."""
         found: dict[str, np.ndarray] = {}
+
+        def keep(name: str, result: Any) -> None:
+            found.setdefault(name, result.numpy())
+
         hooks = [
-            module.register_forward_hook(
-                lambda _, __, result, name=name: found.__setitem__(name, result.numpy())
-            )
+            module.register_forward_hook(lambda _, __, result, name=name: keep(name, result))
             for name, module in self.torch.named_modules()
             if list(module.parameters(recurse=False)) and not list(module.children())
         ]
