@@ -13,6 +13,7 @@ ARCHITECTURES = {
     "distilbert": ("effjax.models.distilbert:DISTILBERT", "DistilBERT"),
     "roberta": ("effjax.models.roberta:ROBERTA", "RoBERTa and DistilRoBERTa"),
     "xlm-roberta": ("effjax.models.roberta:XLM_ROBERTA", "XLM-R"),
+    "convbert": ("effjax.models.convbert:CONVBERT", "ConvBERT"),
 }
 
 

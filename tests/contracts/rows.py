@@ -63,7 +63,18 @@ CONTRACTS = {
     "distilbert": Contract(published={"base": 66_362_880}),
     "roberta": Contract(published={"base": 124_645_632}),
     "xlm-roberta": Contract(),
+    "convbert": Contract(
+        fields={
+            "num_attention_heads": 6,
+            "embedding_size": 28,
+            "conv_kernel_size": 5,
+        },
+        unusual={"hidden": 40, "embedding": 28, "head_ratio": 1, "kernel_width": 7, "groups": 5},
+    ),
 }
 
-UNSUPPORTED: Mapping[tuple[str, str], str] = {}
+UNSUPPORTED: Mapping[tuple[str, str], str] = {
+    ("convbert", "no-heads"): "every head of the span convolution reads the queries of all heads",
+    ("convbert", "extra padding"): "its convolution reads padding, in Hugging Face too",
+}
 """By architecture and contract, a part of the message or the reason."""
