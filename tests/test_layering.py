@@ -36,7 +36,7 @@ LEVELS = {
     "cli": 5,
     "__main__": 5,
 }
-ARCHITECTURES = {"bert", "distilbert", "roberta", "convbert"}
+ARCHITECTURES = {"bert", "distilbert", "roberta", "convbert", "deberta_v2", "deberta_v2_config"}
 
 
 def imports(source: str) -> Iterator[str]:

@@ -123,8 +123,8 @@ class SelfAttention(nn.Module):
     """Concat_h(gate_h * softmax(Q_h K_h^T / sqrt(K) + mask) V_h) W_O + b_O.
 
     What another attention does differently it says in `compare`, or in its parts `project` and
-    `scores`, or in `attend`. All of them get what the layers of an encoder share; `shared["mask"]` [B, 1, #L, M] says who may attend to
-    whom.
+    `scores`, or in `attend`. All of them get what the layers of an encoder share; `shared["mask"]`
+    [B, 1, #L, M] says who may attend to whom.
 
     Source: arXiv 1706.03762, section 3.2; the gate per head is arXiv 1905.10650, section 2.3.
     """

@@ -2,6 +2,8 @@
 rows beyond those of a token's own segment, they read zeros. Padding is a token like any other.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -14,7 +16,7 @@ from effjax.types import Array, Bool, Float, Int, Shaped, Shared
 
 def neighbours(
     x: Shaped[Array, "B L *each"], width: int, same_BLW: Bool[Array, "B L W"] | None = None
-) -> list[Shaped[Array, "B L *each"]]:
+) -> Sequence[Shaped[Array, "B L *each"]]:
     """x at the tokens l - W // 2, ..., l + W // 2 around each token l, zero beyond the ends.
 
     Args:

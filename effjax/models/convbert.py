@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import jax.numpy as jnp
 from flax import linen as nn
 
 from effjax.layers.convolution import MixedAttention, of_one_segment

@@ -14,6 +14,7 @@ ARCHITECTURES = {
     "roberta": ("effjax.models.roberta:ROBERTA", "RoBERTa and DistilRoBERTa"),
     "xlm-roberta": ("effjax.models.roberta:XLM_ROBERTA", "XLM-R"),
     "convbert": ("effjax.models.convbert:CONVBERT", "ConvBERT"),
+    "deberta-v2": ("effjax.models.deberta_v2:DEBERTA_V2", "DeBERTa-v2, DeBERTa-v3 and mDeBERTa"),
 }
 
 

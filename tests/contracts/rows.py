@@ -71,6 +71,34 @@ CONTRACTS = {
         },
         unusual={"hidden": 40, "embedding": 28, "head_ratio": 1, "kernel_width": 7, "groups": 5},
     ),
+    "deberta-v2": Contract(
+        fields={
+            "relative_attention": True,
+            "position_biased_input": False,
+            "norm_rel_ebd": "layer_norm",
+            "pos_att_type": "p2c|c2p",
+            "share_att_key": True,
+            "position_buckets": 6,
+            "max_relative_positions": 9,
+            "embedding_size": 28,
+            "conv_kernel_size": 5,
+            "pooler_hidden_act": "tanh",
+        },
+        unusual={
+            "embedding": 28,
+            "terms": "c2p",
+            "share_att_key": True,
+            "conv_activation": "relu",
+            "pooler_dropout": 0.15,
+            "pooler_activation": "tanh",
+            "legacy": False,
+            "position_buckets": 10,
+            "max_relative_positions": 40,
+            "conv_kernel_size": 5,
+            "attention_head_size": 9,
+            "pooler_hidden_size": 36,
+        },
+    ),
 }
 
 UNSUPPORTED: Mapping[tuple[str, str], str] = {

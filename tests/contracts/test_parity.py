@@ -91,7 +91,10 @@ def test_each_module_given_the_same_input(pair: Build, name: str) -> None:
 
     assert_close(apply(embed, both.batch["input_ids"]), hidden[0][mask], MODULE)
     for i in range(both.model.config.num_layers):
-        middle = both.modules[both.module_of(f"layer_{i}/attention_norm/scale")]
+        middle, after = (
+            both.modules[both.module_of(f"layer_{i}/{part}_norm/scale")]
+            for part in ("attention", "feedforward")
+        )
 
         def attend(m: Any, x: np.ndarray, i: int = i) -> jax.Array:
             block = m.blocks[i]
@@ -102,7 +105,7 @@ def test_each_module_given_the_same_input(pair: Build, name: str) -> None:
             return block.feedforward_norm(x + block.feedforward(x, None))
 
         assert_close(apply(attend, hidden[i]), middle[mask], MODULE)
-        assert_close(apply(feed, middle), hidden[i + 1][mask], MODULE)
+        assert_close(apply(feed, middle), after[mask], MODULE)
 
 
 def test_pooler_and_head_given_the_same_input(pair: Build, name: str, head: Head | None) -> None:
