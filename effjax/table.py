@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import Literal
 
 Role = Literal["kernel", "bias", "scale", "embedding"]
-Use = Literal["token", "sequence", "lookup", "none"]
+Use = Literal["token", "sequence", "relative", "lookup", "none"]
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ class Row:
             reading.
         hf_axes: the axes as Hugging Face stores them, an einops pattern such as "(H K) D".
         copies: names under which Hugging Face stores the same array once more; written too.
-        uses: "token" or "sequence" for each matrix product it takes part in, once per token or once
-            per sequence; "lookup" for an embedding read by index; "none" for what is added or
-            scaled.
+        uses: for each matrix product it takes part in "token", "sequence" or "relative": once per
+            token, per sequence, or per relative position whatever the batch; "lookup" for an
+            embedding read by index; "none" for what is added or scaled.
     """
 
     path: str
@@ -71,11 +71,11 @@ class Row:
 
     @property
     def hf_shape(self) -> tuple[int, ...]:
-        """The shape that Hugging Face stores: "(H K) D" is [heads x head size, hidden]."""
-        groups = re.findall(r"\(([^)]*)\)|(\S+)", self.hf_axes)
-        return tuple(
-            math.prod(self.sizes[a] for a in (many or one).split()) for many, one in groups
-        )
+        """The shape that Hugging Face stores: "(H K) D" is [heads x head size, hidden], and "D 1"
+        is [hidden, 1].
+        """
+        groups, sizes = re.findall(r"\(([^)]*)\)|(\S+)", self.hf_axes), {**self.sizes, "1": 1}
+        return tuple(math.prod(sizes[a] for a in (many or one).split()) for many, one in groups)
 
     @property
     def letters(self) -> str:

@@ -36,7 +36,17 @@ LEVELS = {
     "cli": 5,
     "__main__": 5,
 }
-ARCHITECTURES = {"albert", "bert", "distilbert", "electra", "mpnet", "roberta"}
+ARCHITECTURES = {
+    "albert",
+    "bert",
+    "convbert",
+    "deberta_v2",
+    "deberta_v2_config",
+    "distilbert",
+    "electra",
+    "mpnet",
+    "roberta",
+}
 
 
 def imports(source: str) -> Iterator[str]:

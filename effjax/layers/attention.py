@@ -126,9 +126,9 @@ PROJECTIONS = ("query", "key", "value")
 class SelfAttention(nn.Module):
     """Concat_h(gate_h * softmax(Q_h K_h^T / sqrt(K) + mask) V_h) W_O + b_O.
 
-    What another attention does differently it says in `project`, `scores`, `attend` or `fused`. All
-    of them get what the layers of an encoder share; `shared["mask"]` [B, 1, #L, M] says who may
-    attend to whom.
+    What another attention does differently it says in `compare`, or in its parts `project` and
+    `scores`, in `attend` or `fused`. All of them get what the layers of an encoder share;
+    `shared["mask"]` [B, 1, #L, M] says who may attend to whom.
 
     Source: arXiv 1706.03762, section 3.2; the gate per head is arXiv 1905.10650, section 2.3.
     """
@@ -153,13 +153,20 @@ class SelfAttention(nn.Module):
         output = self.linear("output", (self.heads, self.head_size), (self.hidden,))
         if not self.heads:
             return output(None, batch=x_BLD.shape[:2]), {}
-        q_BHLK, k_BHMK, v_BHMK = self.project(x_BLD, shared)
-        scores_BHLM = self.scores(q_BHLK, k_BHMK, shared)
-        trace = {"q": q_BHLK, "k": k_BHMK, "v": v_BHMK, "scores": scores_BHLM}
+        trace = self.compare(x_BLD, shared, deterministic)
         context_BHLK = self.attend(trace, shared, deterministic)
         if gate_H is not None:
             context_BHLK = context_BHLK * gate_H[:, None, None].astype(context_BHLK.dtype)
         return output(context_BHLK.swapaxes(1, 2)), trace
+
+    def compare(
+        self, x_BLD: Float[Array, "B L D"], shared: Shared, deterministic: bool
+    ) -> dict[str, Array]:
+        """The trace: q, k, v and the scores of every key for every query."""
+        del deterministic
+        q_BHLK, k_BHMK, v_BHMK = self.project(x_BLD, shared)
+        scores_BHLM = self.scores(q_BHLK, k_BHMK, shared)
+        return {"q": q_BHLK, "k": k_BHMK, "v": v_BHMK, "scores": scores_BHLM}
 
     def project(self, x_BLD: Float[Array, "B L D"], shared: Shared) -> tuple[Array, Array, Array]:
         """Queries, keys and values."""

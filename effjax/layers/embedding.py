@@ -72,8 +72,11 @@ class TextEmbedding(nn.Module):
         self.norm = LayerNorm(self.norm_eps)
         self.drop = Dropout(self.dropout)
         if self.hidden is not None:
-            widths = (self.width,), (self.hidden,)
-            self.projection = Linear(*widths, self.dtype, kernel_init=self.kernel_init)
+            self.projection = self.make_projection(self.hidden)
+
+    def make_projection(self, hidden: int) -> Linear:
+        """The product from the width of the vectors to the hidden size."""
+        return Linear((self.width,), (hidden,), self.dtype, kernel_init=self.kernel_init)
 
     def __call__(
         self,
@@ -82,6 +85,17 @@ class TextEmbedding(nn.Module):
         token_type_ids: Int[Array, "B L"] | None,
         deterministic: bool,
     ) -> Float[Array, "B L D"]:
+        x_BLE = self.summed(input_ids, position_ids, token_type_ids)
+        x_BLE = self.drop(self.norm(x_BLE).astype(self.dtype), deterministic)
+        return x_BLE if self.hidden is None else self.projection(x_BLE)
+
+    def summed(
+        self,
+        input_ids: Int[Array, "B L"],
+        position_ids: Int[Array, "B L"],
+        token_type_ids: Int[Array, "B L"] | None,
+    ) -> Float[Array, "B L E"]:
+        """Word + position + token type, as far as there are tables of them."""
         x_BLE = self.word(input_ids)
         if self.positions:
             x_BLE += self.position(position_ids)
@@ -89,5 +103,26 @@ class TextEmbedding(nn.Module):
             x_BLE += self.token_type(
                 jnp.zeros_like(input_ids) if token_type_ids is None else token_type_ids
             )
-        x_BLE = self.drop(self.norm(x_BLE).astype(self.dtype), deterministic)
-        return x_BLE if self.hidden is None else self.projection(x_BLE)
+        return x_BLE
+
+
+class NormLastEmbedding(TextEmbedding):
+    """LayerNorm(W (word + position + token type)), then dropout; W has no bias, and there is none
+    if `hidden` is None. Source: arXiv 2006.03654, as released.
+    """
+
+    def make_projection(self, hidden: int) -> Linear:
+        widths = (self.width,), (hidden,)
+        return Linear(*widths, self.dtype, bias=False, kernel_init=self.kernel_init)
+
+    def __call__(
+        self,
+        input_ids: Int[Array, "B L"],
+        position_ids: Int[Array, "B L"],
+        token_type_ids: Int[Array, "B L"] | None,
+        deterministic: bool,
+    ) -> Float[Array, "B L D"]:
+        x_BLD = self.summed(input_ids, position_ids, token_type_ids)
+        if self.hidden is not None:
+            x_BLD = self.projection(x_BLD)
+        return self.drop(self.norm(x_BLD).astype(self.dtype), deterministic)

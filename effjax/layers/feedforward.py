@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.typing import Initializer
 
-from effjax.layers.linear import Linear
+from effjax.layers.linear import GroupedLinear, Linear
 from effjax.types import Array, Float
 
 
@@ -47,13 +47,22 @@ class FeedForward(nn.Module):
     def __call__(
         self, x_BLD: Float[Array, "B L D"], gate_F: Float[Array, "F"] | None
     ) -> Float[Array, "B L D"]:
-        down = Linear(
-            (self.width,), (self.hidden,), self.dtype, kernel_init=self.kernel_init, name="down"
-        )
+        down = self.linear("down", self.width, self.hidden)
         if not self.width:
             return down(None, batch=x_BLD.shape[:2])
-        up = Linear(
-            (self.hidden,), (self.width,), self.dtype, kernel_init=self.kernel_init, name="up"
-        )
+        up = self.linear("up", self.hidden, self.width)
         h_BLF = ACTIVATIONS[self.activation](up(x_BLD))
         return down(h_BLF if gate_F is None else h_BLF * gate_F.astype(h_BLF.dtype))
+
+    def linear(self, name: str, inputs: int, outputs: int) -> nn.Module:
+        """One of the two products."""
+        return Linear((inputs,), (outputs,), self.dtype, kernel_init=self.kernel_init, name=name)
+
+
+class GroupedFeedForward(FeedForward):
+    """The same, each product in G groups that do not mix. Source: arXiv 2008.02496, section 3.3."""
+
+    groups: int
+
+    def linear(self, name: str, inputs: int, outputs: int) -> nn.Module:
+        return GroupedLinear(self.groups, inputs, outputs, self.dtype, self.kernel_init, name=name)

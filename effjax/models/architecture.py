@@ -48,7 +48,8 @@ class Architecture:
         constants: config fields that config.json does not have.
         defaults: what Hugging Face takes for fields that a config.json leaves out.
         requires: config.json fields that change the model, with the only value supported.
-        module: builds the encoder from (config, head, runtime).
+        unread: tensors of the encoder that checkpoints may hold and no model reads.
+        module: builds the encoder from (config, head, runtime), the config being of `config`.
         rows: the rows of the encoder, given the name of a tied output projection.
     """
 
@@ -64,7 +65,8 @@ class Architecture:
     constants: Mapping[str, Any] = field(default_factory=dict)
     defaults: Mapping[str, Any]
     requires: Mapping[str, Any] = field(default_factory=dict)
-    module: Callable[[EncoderConfig, nn.Module | None, Runtime], nn.Module]
+    unread: tuple[str, ...] = ()
+    module: Callable[[Any, nn.Module | None, Runtime], nn.Module]
     rows: Callable[[EncoderConfig, str | None], list[Row]]
 
     def head_spec(self, head: Head | None) -> HeadSpec:

@@ -17,6 +17,8 @@ ARCHITECTURES = {
     "albert": ("effjax.models.albert:ALBERT", "ALBERT"),
     "electra": ("effjax.models.electra:ELECTRA", "ELECTRA, discriminators and generators"),
     "mpnet": ("effjax.models.mpnet:MPNET", "MPNet"),
+    "convbert": ("effjax.models.convbert:CONVBERT", "ConvBERT"),
+    "deberta-v2": ("effjax.models.deberta_v2:DEBERTA_V2", "DeBERTa-v2, DeBERTa-v3 and mDeBERTa"),
 }
 
 

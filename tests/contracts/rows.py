@@ -78,7 +78,46 @@ CONTRACTS = {
     "mpnet": Contract(
         unusual={"pad_token_id": 1}, lengths=(25, 12, 1), published={"base": 109_486_464}
     ),
+    "convbert": Contract(
+        fields={
+            "num_attention_heads": 6,
+            "embedding_size": 28,
+            "conv_kernel_size": 5,
+        },
+        unusual={"hidden": 40, "embedding": 28, "head_ratio": 1, "kernel_width": 7, "groups": 5},
+    ),
+    "deberta-v2": Contract(
+        fields={
+            "relative_attention": True,
+            "position_biased_input": False,
+            "norm_rel_ebd": "layer_norm",
+            "pos_att_type": "p2c|c2p",
+            "share_att_key": True,
+            "position_buckets": 6,
+            "max_relative_positions": 9,
+            "embedding_size": 28,
+            "conv_kernel_size": 5,
+            "pooler_hidden_act": "tanh",
+        },
+        unusual={
+            "embedding": 28,
+            "terms": "c2p",
+            "share_att_key": True,
+            "conv_activation": "relu",
+            "pooler_dropout": 0.15,
+            "pooler_activation": "tanh",
+            "legacy": False,
+            "position_buckets": 10,
+            "max_relative_positions": 40,
+            "conv_kernel_size": 5,
+            "attention_head_size": 9,
+            "pooler_hidden_size": 36,
+        },
+    ),
 }
 
-UNSUPPORTED: Mapping[tuple[str, str], str] = {}
+UNSUPPORTED: Mapping[tuple[str, str], str] = {
+    ("convbert", "no-heads"): "every head of the span convolution reads the queries of all heads",
+    ("convbert", "extra padding"): "its convolution reads padding, in Hugging Face too",
+}
 """By architecture and contract, a part of the message or the reason."""

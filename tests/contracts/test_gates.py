@@ -9,6 +9,7 @@ import pytest
 
 from effjax.models.base import Head
 from effjax.prune import shrink
+from tests.contracts.rows import UNSUPPORTED
 
 TOLERANCE = 1e-5
 NONE = np.array([], int)
@@ -46,6 +47,10 @@ def gates_of(keep: dict[str, np.ndarray], sizes: dict[str, int]) -> dict[str, An
 def test_gates_equal_shrunk_arrays(pair: Build, name: str, kind: str) -> None:
     both = pair(name, "sequence-classification")
     keep = kept(kind, both.model.table.instances)
+    if not keep:
+        with pytest.raises(ValueError, match=UNSUPPORTED[name, kind]):
+            shrink(both.model, {f"layer_1/{kind.removeprefix('no-')}": np.array([], int)})
+        return
     gated = both.apply(both.model, both.batch, gates_of(keep, both.model.table.instances))
     small = shrink(both.model, keep)
     found = both.apply(small, both.batch)

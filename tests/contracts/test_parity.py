@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from effjax.models.base import Head, Runtime
-from effjax.models.postnorm import PostNormEncoder
+from effjax.models.postnorm import PostNormBlock
+from tests.contracts.rows import UNSUPPORTED
 
 WHOLE, MODULE = 1e-4, 1e-5
 BFLOAT16 = 0.03
@@ -56,7 +57,7 @@ def test_whole_model(pair: Build, name: str, head: Head | None) -> None:
 def test_attention_trace(pair: Build, name: str) -> None:
     """q, k, v, and the scores: their softmax over real keys is torch's attention."""
     both = pair(name, None)
-    plain = type(both.model.module) is PostNormEncoder
+    plain = issubclass(both.model.module.block, PostNormBlock)
     for i, trace in enumerate(both.ours.layers):
         for letter, projection in (("q", "query"), ("k", "key"), ("v", "value")) if plain else ():
             found = getattr(trace, letter).swapaxes(1, 2)
@@ -73,7 +74,7 @@ def test_each_module_given_the_same_input(pair: Build, name: str) -> None:
     """Embedding, attention and feed-forward of every layer, each with its residual and norm."""
     both = pair(name, None)
     module, params, mask = both.model.module, both.model.params, both.mask
-    if type(module) is not PostNormEncoder:
+    if not issubclass(module.block, PostNormBlock):
         return
     hidden = [state.numpy() for state in both.theirs.hidden_states]
 
@@ -84,13 +85,14 @@ def test_each_module_given_the_same_input(pair: Build, name: str) -> None:
         fields = {**both.batch, "input_ids": ids}
         return m.embed({**fields, "position_ids": m.positions(fields)}, True)
 
+    shared = module.apply({"params": params}, both.batch, method=lambda m, fields: m.share(fields))
+
     assert_close(apply(embed, both.batch["input_ids"]), hidden[0][mask], MODULE)
     for i in range(both.model.config.num_layers):
-        middle = both.returned(i, "attention_norm/scale")
+        middle, after = (both.returned(i, f"{p}_norm/scale") for p in ("attention", "feedforward"))
 
         def attend(m: Any, x: np.ndarray, i: int = i) -> jax.Array:
             block = m.blocks[i]
-            shared = {"mask": mask[:, None, None]}
             return block.attention_norm(x + block.attention(x, shared, None, True)[0])
 
         def feed(m: Any, x: np.ndarray, i: int = i) -> jax.Array:
@@ -98,14 +100,16 @@ def test_each_module_given_the_same_input(pair: Build, name: str) -> None:
             return block.feedforward_norm(x + block.feedforward(x, None))
 
         assert_close(apply(attend, hidden[i]), middle[mask], MODULE)
-        assert_close(apply(feed, middle), hidden[i + 1][mask], MODULE)
+        assert_close(apply(feed, middle), after[mask], MODULE)
 
 
 def test_pooler_and_head_given_the_same_input(pair: Build, name: str, head: Head | None) -> None:
     both = pair(name, head)
     last = both.theirs.hidden_states[-1].numpy()
-    vector = last[:, 0]
     module, variables = both.model.module, {"params": both.model.params}
+    vector = module.apply(
+        variables, last, both.batch, method=lambda m, x, fields: m.example_vectors(x, fields, None)
+    )
     if both.model.config.pooler:
         pooled = module.apply(variables, vector, method=lambda m, x: m.pooler(x))
         vector = np.tanh(both.modules[both.module_of("pooler/dense/kernel")][0])
@@ -168,7 +172,9 @@ def test_bfloat16_is_close(pair: Build, name: str, attention: Any) -> None:
 
 
 def test_extra_padding_changes_nothing(pair: Build, name: str, head: Head | None) -> None:
-    """Five more tokens of padding, of any kind, behind every row."""
+    """Five more tokens of padding, of any kind, behind every row. Where it does change something,
+    it changes the same in torch.
+    """
     both, extra = pair(name, head), 5
     rng, long = np.random.default_rng(1), {}
     for field, value in both.batch.items():
@@ -180,6 +186,12 @@ def test_extra_padding_changes_nothing(pair: Build, name: str, head: Head | None
         long["token_type_ids"][..., -extra:] = rng.integers(0, 3, extra)
     found = both.apply(both.model, long)
     length = both.mask.shape[1]
+    if (name, "extra padding") in UNSUPPORTED:
+        theirs = dataclasses.replace(both, batch=long).theirs.hidden_states[-1].numpy()
+        assert_close(found.last_hidden[:, :length][both.mask], theirs[:, :length][both.mask], WHOLE)
+        moved = np.abs(found.last_hidden[:, :length] - both.ours.last_hidden)[both.mask]
+        assert moved.max() > 100 * WHOLE
+        return
     assert_close(found.last_hidden[:, :length][both.mask], both.ours.last_hidden[both.mask], MODULE)
     if found.logits is not None:
         logits = np.asarray(found.logits)
