@@ -202,12 +202,15 @@ def vector(
     return [Row(path, role, axes, 0, (hf, *aliases), f"({letters})", ("none",), copies)]
 
 
-def norm(path: str, axis: Axis, *, hf: str) -> list[Row]:
-    """Scale and bias of a LayerNorm; checkpoints of TensorFlow's days name them gamma and beta."""
-    return [
-        *vector(f"{path}/scale", "scale", (axis,), hf=f"{hf}.weight", aliases=(f"{hf}.gamma",)),
-        *vector(f"{path}/bias", "bias", (axis,), hf=f"{hf}.bias", aliases=(f"{hf}.beta",)),
-    ]
+def norm(path: str, axis: Axis, *, hf: str, bias: bool = True) -> list[Row]:
+    """Scale and, where it has one, bias of a norm; checkpoints of TensorFlow's days name them gamma
+    and beta.
+    """
+    scale = vector(f"{path}/scale", "scale", (axis,), hf=f"{hf}.weight", aliases=(f"{hf}.gamma",))
+    if not bias:
+        return scale
+    beta = (f"{hf}.beta",)
+    return [*scale, *vector(f"{path}/bias", "bias", (axis,), hf=f"{hf}.bias", aliases=beta)]
 
 
 def embedding(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import effjax
+from effjax.models import registry
 
 PACKAGE = Path(effjax.__file__).parent
 
@@ -37,16 +38,8 @@ LEVELS = {
     "__main__": 5,
 }
 ARCHITECTURES = {
-    "albert",
-    "bert",
-    "convbert",
-    "deberta_v2",
-    "deberta_v2_config",
-    "distilbert",
-    "electra",
-    "mpnet",
-    "roberta",
-}
+    home.partition(":")[0].rpartition(".")[2] for home, _ in registry.ARCHITECTURES.values()
+} | {"deberta_v2_config"}
 
 
 def imports(source: str) -> Iterator[str]:

@@ -150,14 +150,20 @@ class SelfAttention(nn.Module):
         deterministic: bool,
     ) -> tuple[Float[Array, "B L D"], dict[str, Float[Array, "..."]]]:
         """Returns the output and, unless the layer has no heads, the trace: q, k, v and scores."""
-        output = self.linear("output", (self.heads, self.head_size), (self.hidden,))
+        output = self.linear("output", (*self.head_axes, self.head_size), (self.hidden,))
         if not self.heads:
             return output(None, batch=x_BLD.shape[:2]), {}
         trace = self.compare(x_BLD, shared, deterministic)
         context_BHLK = self.attend(trace, shared, deterministic)
         if gate_H is not None:
             context_BHLK = context_BHLK * gate_H[:, None, None].astype(context_BHLK.dtype)
-        return output(context_BHLK.swapaxes(1, 2)), trace
+        context_BLHK = context_BHLK.swapaxes(1, 2)
+        return output(context_BLHK.reshape(*x_BLD.shape[:2], *self.head_axes, -1)), trace
+
+    @property
+    def head_axes(self) -> tuple[int, ...]:
+        """The axes that heads have in the kernels."""
+        return (self.heads,)
 
     def compare(
         self, x_BLD: Float[Array, "B L D"], shared: Shared, deterministic: bool
@@ -175,8 +181,8 @@ class SelfAttention(nn.Module):
 
     def projected(self, name: str, x_BLD: Float[Array, "B L D"]) -> Float[Array, "B H L K"]:
         """One of the three, heads first: each head's product is contiguous."""
-        outputs = (self.heads, self.head_size)
-        return self.linear(name, (self.hidden,), outputs)(x_BLD).swapaxes(1, 2)
+        y = self.linear(name, (self.hidden,), (*self.head_axes, self.head_size))(x_BLD)
+        return y.reshape(*x_BLD.shape[:2], -1, self.head_size).swapaxes(1, 2)
 
     def scores(
         self, q_BHLK: Float[Array, "B H L K"], k_BHMK: Float[Array, "B H M K"], shared: Shared
@@ -203,3 +209,13 @@ class SelfAttention(nn.Module):
     def linear(self, name: str, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> Linear:
         """One of the products of this layer."""
         return Linear(inputs, outputs, self.dtype, kernel_init=self.kernel_init, name=name)
+
+
+class FusedSelfAttention(SelfAttention):
+    """The same with queries, keys and values as one product, "qkv"."""
+
+    def project(self, x_BLD: Float[Array, "B L D"], shared: Shared) -> tuple[Array, Array, Array]:
+        del shared
+        qkv_BLSHK = self.linear("qkv", (self.hidden,), (3, self.heads, self.head_size))(x_BLD)
+        q_BHLK, k_BHMK, v_BHMK = jnp.moveaxis(qkv_BLSHK, 2, 0).swapaxes(2, 3)
+        return q_BHLK, k_BHMK, v_BHMK

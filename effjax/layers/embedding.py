@@ -126,3 +126,45 @@ class NormLastEmbedding(TextEmbedding):
         if self.hidden is not None:
             x_BLD = self.projection(x_BLD)
         return self.drop(self.norm(x_BLD).astype(self.dtype), deterministic)
+
+
+class WordEmbedding(nn.Module):
+    """The word alone, then dropout: where a token stands, attention is told by rotation."""
+
+    vocab_size: int
+    width: int
+    dropout: float
+    dtype: str
+    kernel_init: Initializer
+
+    def setup(self) -> None:
+        self.word = Embedding(self.vocab_size, self.width, self.kernel_init)
+        self.drop = Dropout(self.dropout)
+
+    def __call__(
+        self,
+        input_ids: Int[Array, "B L"],
+        position_ids: Int[Array, "B L"],
+        token_type_ids: Int[Array, "B L"] | None,
+        deterministic: bool,
+    ) -> Float[Array, "B L D"]:
+        del position_ids, token_type_ids
+        return self.drop(self.read(input_ids).astype(self.dtype), deterministic)
+
+    def read(self, input_ids: Int[Array, "B L"]) -> Float[Array, "B L D"]:
+        """The vectors of these words."""
+        return self.word(input_ids)
+
+
+class NormedWordEmbedding(WordEmbedding):
+    """LayerNorm(word), then dropout."""
+
+    norm_eps: float
+    norm_bias: bool
+
+    def setup(self) -> None:
+        super().setup()
+        self.norm = LayerNorm(self.norm_eps, self.norm_bias)
+
+    def read(self, input_ids: Int[Array, "B L"]) -> Float[Array, "B L D"]:
+        return self.norm(self.word(input_ids))

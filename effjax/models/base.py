@@ -222,7 +222,7 @@ class Outputs:
 
     def hidden(self, layer: int) -> Float[Array, "B L D"]:
         """Hidden states after `layer` layers: 0 is the embedding, `len(layers)` the last hidden
-        state.
+        state, after the last norm where an encoder ends with one.
 
         Raises:
             ValueError: these outputs do not hold that layer.
@@ -233,6 +233,8 @@ class Outputs:
                 f"to {len(self.layers)}"
             )
         found = self.embedded if layer == 0 else self.layers[layer - 1].hidden
+        if 0 < layer == len(self.layers) and self.last_hidden is not None:
+            found = self.last_hidden
         if found is None:
             raise ValueError(f"hidden state {layer} was not kept in these outputs")
         return found

@@ -75,8 +75,11 @@ def config_from_hf(
 
 @cache
 def field_kinds(config: type[EncoderConfig]) -> dict[str, Any]:
-    """The type of every field that an architecture can name; of layers, there are counts."""
-    return {**dict.fromkeys(("depth", "heads", "ffn"), int), **get_type_hints(config)}
+    """The type of every field that an architecture can name, those of its layers too."""
+    own = get_type_hints(config)
+    layer, _ = get_args(own["layers"])
+    # Where config.json has a size of heads, it may be null: then heads share out the hidden size.
+    return {"depth": int, **get_type_hints(layer), **own, "head_size": int | None}
 
 
 def check_field(name: str, value: Any, kind: Any, where: str) -> None:

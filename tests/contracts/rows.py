@@ -114,6 +114,72 @@ CONTRACTS = {
             "pooler_hidden_size": 36,
         },
     ),
+    "modernbert": Contract(
+        fields={
+            "local_attention": 5,
+            "layer_types": ["full_attention", "sliding_attention", "sliding_attention"],
+            "embedding_dropout": 0.1,
+            "attention_dropout": 0.1,
+            "mlp_dropout": 0.1,
+            **dict.fromkeys(("bos_token_id", "cls_token_id"), 0),
+            **dict.fromkeys(("eos_token_id", "sep_token_id"), 2),
+        },
+        unusual={
+            "hidden": 40,
+            "layer_types": ["sliding_attention", "full_attention", "full_attention"]
+            + ["sliding_attention"] * 2,
+            "window": 11,
+            "rope": {
+                "full_attention": {"rope_theta": 7.0, "rope_type": "default"},
+                "sliding_attention": {"rope_theta": 9.5, "rope_type": "default"},
+            },
+            "norm_bias": True,
+            "attention_bias": True,
+            "ffn_bias": True,
+            "ffn_dropout": 0.15,
+            "head_bias": True,
+            "head_activation": "silu",
+            "decoder_bias": False,
+            "pooling": "mean",
+        },
+        lengths=(17, 9, 1),
+        published={
+            "base": 149_014_272,
+            "large": 394_781_696,
+            "ettin-17m": 16_797_440,
+            "ettin-32m": 31_883_136,
+            "ettin-68m": 68_144_640,
+            "ettin-150m": 149_014_272,
+        },
+    ),
+    "nomic_bert": Contract(
+        fields={"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1},
+        unusual={
+            "head_size": 14,
+            "rope": {"rope_theta": 7.0, "rope_type": "default"},
+        },
+        published={"base": 136_731_648},
+    ),
+    "eurobert": Contract(
+        fields={
+            "num_attention_heads": 6,
+            "num_key_value_heads": 3,
+            "head_dim": 10,
+            "attention_dropout": 0.1,
+            "bos_token_id": 0,
+            "eos_token_id": 2,
+            "mask_token_id": 2,
+        },
+        unusual={
+            "head_size": 14,
+            "kv_heads": 2,
+            "rope": {"rope_theta": 7.0, "rope_type": "default"},
+            "attention_bias": True,
+            "ffn_bias": True,
+            "pooling": "mean",
+        },
+        published={"210m": 211_766_016, "610m": 607_874_688},
+    ),
 }
 
 UNSUPPORTED: Mapping[tuple[str, str], str] = {

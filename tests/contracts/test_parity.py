@@ -40,6 +40,21 @@ def real(logits: Any, mask: np.ndarray) -> np.ndarray:
     return logits[mask] if logits.shape[:2] == mask.shape else logits
 
 
+def rows_of(both: Any) -> dict[str, np.ndarray]:
+    """The batch as an encoder takes it, a row for every choice."""
+    return {name: x.reshape(-1, x.shape[-1]) for name, x in both.batch.items()}
+
+
+def visible(both: Any, layer: int) -> np.ndarray:
+    """Which keys a query of that layer sees: those of tokens, in a window where it has one."""
+    window, place = (
+        getattr(both.model.config.layers[layer], "window", None),
+        np.arange(both.mask.shape[1]),
+    )
+    near = np.abs(place[:, None] - place) <= (len(place) if window is None else window // 2)
+    return both.mask[:, None, None] & near
+
+
 def test_whole_model(pair: Build, name: str, head: Head | None) -> None:
     """Every hidden state, the pooled output and every logit of ragged rows with token types."""
     both = pair(name, head)
@@ -63,7 +78,7 @@ def test_attention_trace(pair: Build, name: str) -> None:
             found = getattr(trace, letter).swapaxes(1, 2)
             want = both.returned(i, f"attention/{projection}/kernel")
             assert_close(found.reshape(want.shape)[both.mask], want[both.mask], MODULE)
-        scores = jnp.where(both.mask[:, None, None], trace.scores, -jnp.inf)
+        scores = jnp.where(visible(both, i), trace.scores, -jnp.inf)
         want = both.theirs.attentions[i].numpy()
         assert_close(
             jax.nn.softmax(scores).swapaxes(1, 2)[both.mask], want.swapaxes(1, 2)[both.mask], MODULE
@@ -105,11 +120,9 @@ def test_each_module_given_the_same_input(pair: Build, name: str) -> None:
 
 def test_pooler_and_head_given_the_same_input(pair: Build, name: str, head: Head | None) -> None:
     both = pair(name, head)
-    last = both.theirs.hidden_states[-1].numpy()
+    last, fields = both.theirs.hidden_states[-1].numpy(), rows_of(both)
     module, variables = both.model.module, {"params": both.model.params}
-    vector = module.apply(
-        variables, last, both.batch, method=lambda m, x, fields: m.example_vectors(x, fields, None)
-    )
+    vector = module.apply(variables, last, method=lambda m, x: m.example_vectors(x, fields, None))
     if both.model.config.pooler:
         pooled = module.apply(variables, vector, method=lambda m, x: m.pooler(x))
         vector = np.tanh(both.modules[both.module_of("pooler/dense/kernel")][0])
@@ -120,7 +133,7 @@ def test_pooler_and_head_given_the_same_input(pair: Build, name: str, head: Head
         variables,
         last,
         vector,
-        method=lambda m, x, v: m.head(x, v, m.embedding.word.embedding, True),
+        method=lambda m, x, v: m.answer(x, v, x, fields, None, True),
     )
     for field, want in logits_of(both.theirs).items():
         found = np.asarray(answers[field])
@@ -213,7 +226,8 @@ def test_parity_would_see_a_wrong_weight(pair: Build, name: str) -> None:
     """The proof of the proof: one weight off by 1e-2 and the whole-model comparison fails."""
     both = pair(name, None)
     params = jax.tree.map(np.copy, both.model.params)
-    params["layer_1"]["attention"]["value"]["kernel"][0, 0, 0] += 1e-2
+    attention = params["layer_1"]["attention"]
+    attention.get("value", attention.get("qkv"))["kernel"][0, ..., 0] += 1e-2
     wrong = dataclasses.replace(both.model, params=params).trace(both.batch)
     theirs = both.theirs.hidden_states[-1].numpy()
     assert np.abs(np.asarray(wrong.last_hidden) - theirs)[both.mask].max() > WHOLE
