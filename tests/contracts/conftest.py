@@ -96,23 +96,24 @@ class Pair:
         return mask.reshape(-1, mask.shape[-1]).astype(bool)
 
 
-def hf_config(name: str, head: Head | None) -> Any:
-    """transformers' config of the tiny model."""
+def hf_config(name: str, head: Head | None, **changes: Any) -> Any:
+    """transformers' config of the tiny model, with changes of its fields."""
     fields = registry.get(name).fields
     sizes = {fields[ours]: size for ours, size in SIZES.items() if ours in fields}
     labels = 2 if head == "question-answering" else 5
     return transformers.AutoConfig.for_model(
         name,
-        **{**sizes, **CONTRACTS[name].fields},
+        **{**sizes, **CONTRACTS[name].fields, **changes},
         num_labels=labels,
         pad_token_id=1,
         attn_implementation="eager",
     )
 
 
-def torch_model(name: str, head: Head | None) -> Any:
+def torch_model(name: str, head: Head | None, **changes: Any) -> Any:
     """A torch model in which every parameter is random, norms and biases too."""
-    made = getattr(transformers, registry.get(name).heads[head].hf_class)(hf_config(name, head))
+    hf_class = getattr(transformers, registry.get(name).heads[head].hf_class)
+    made = hf_class(hf_config(name, head, **changes))
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in made.parameters():
@@ -145,18 +146,23 @@ def random_batch(
     return batch
 
 
-@functools.cache
-def build(name: str, head: Head | None) -> Pair:
-    """The pair of one architecture and head, made once."""
-    architecture, theirs = registry.get(name), torch_model(name, head)
+def make(name: str, head: Head | None, lengths: tuple[int, ...], **changes: Any) -> Pair:
+    """A pair with these lengths of its rows, and changes of the tiny config's fields."""
+    architecture, theirs = registry.get(name), torch_model(name, head, **changes)
     config = config_from_hf(architecture, theirs.config.to_dict(), head=head)
     state = theirs.state_dict()
     rows = architecture.table(config)
     params = unflatten({row.path: array(row, state, architecture.hf_prefix) for row in rows})
     model = Model(architecture, config, params, Runtime.plain())
     choices = 2 if head == "multiple-choice" else None
-    batch = random_batch(CONTRACTS[name].lengths, choices, bool(config.token_types))
+    batch = random_batch(lengths, choices, bool(config.token_types))
     return Pair(theirs, model, batch)
+
+
+@functools.cache
+def build(name: str, head: Head | None) -> Pair:
+    """The pair of one architecture and head, made once."""
+    return make(name, head, CONTRACTS[name].lengths)
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from effjax.models.base import Runtime
 from effjax.models.hf_config import config_from_hf
 from effjax.models.model import Model
 from effjax.tree import unflatten
+from tests.contracts.rows import CONTRACTS
 
 BERT = {
     "vocab_size": 31,
@@ -40,7 +41,8 @@ def tiny_model(name: str = "bert", head: Any = None, **fields: Any) -> Model:
     """A model with weights of unit size, so that every one of them shows in the outputs."""
     architecture = registry.get(name)
     sizes = DISTILBERT if name == "distilbert" else BERT
-    config = config_from_hf(architecture, {**sizes, **fields}, head=head, where="tiny")
+    fields = {**sizes, **CONTRACTS[name].fields, **fields}
+    config = config_from_hf(architecture, fields, head=head, where="tiny")
     random = np.random.default_rng(0)
     params = {
         row.path: 0.3 * random.standard_normal(row.shape, np.float32)
