@@ -5,7 +5,7 @@ carried over by the parameter table alone, not by `effjax.hf`: a wrong row shows
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,23 +87,24 @@ class Pair:
         return mask.reshape(-1, mask.shape[-1]).astype(bool)
 
 
-def hf_config(name: str, head: Head | None) -> Any:
-    """transformers' config of the tiny model."""
-    fields = registry.get(name).fields
-    sizes = {fields[ours]: size for ours, size in SIZES.items() if ours in fields}
+def hf_config(name: str, head: Head | None, fields: Mapping[str, Any]) -> Any:
+    """transformers' config of the tiny model, with these fields of config.json."""
+    named = registry.get(name).fields
+    sizes = {named[ours]: size for ours, size in SIZES.items() if ours in named}
     labels = 2 if head == "question-answering" else 5
     return transformers.AutoConfig.for_model(
         name,
-        **{**sizes, **CONTRACTS[name].fields},
+        **{**sizes, **CONTRACTS[name].fields, **fields},
         num_labels=labels,
         pad_token_id=1,
         attn_implementation="eager",
     )
 
 
-def torch_model(name: str, head: Head | None) -> Any:
+def torch_model(name: str, head: Head | None, fields: Mapping[str, Any]) -> Any:
     """A torch model in which every parameter is random, norms and biases too."""
-    made = getattr(transformers, registry.get(name).heads[head].hf_class)(hf_config(name, head))
+    kind = getattr(transformers, registry.get(name).heads[head].hf_class)
+    made = kind(hf_config(name, head, fields))
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in made.parameters():
@@ -139,14 +140,19 @@ def random_batch(
 @functools.cache
 def build(name: str, head: Head | None) -> Pair:
     """The pair of one architecture and head, made once."""
-    architecture, theirs = registry.get(name), torch_model(name, head)
+    return make_pair(name, head, CONTRACTS[name].lengths)
+
+
+def make_pair(name: str, head: Head | None, lengths: tuple[int, ...], **fields: Any) -> Pair:
+    """A pair with further fields of config.json, and rows of these lengths."""
+    architecture, theirs = registry.get(name), torch_model(name, head, fields)
     config = config_from_hf(architecture, theirs.config.to_dict(), head=head)
     state = theirs.state_dict()
     rows = architecture.table(config)
     params = unflatten({row.path: array(row, state, architecture.hf_prefix) for row in rows})
     model = Model(architecture, config, params, Runtime.plain())
     choices = 2 if head == "multiple-choice" else None
-    batch = random_batch(CONTRACTS[name].lengths, choices, bool(config.token_types))
+    batch = random_batch(lengths, choices, bool(config.token_types))
     return Pair(theirs, model, batch)
 
 
