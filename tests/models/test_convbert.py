@@ -13,7 +13,7 @@ from effjax.layers.convolution import SpanConvolution, neighbours, of_one_segmen
 from effjax.models import registry
 from effjax.models.hf_config import config_from_hf, config_to_hf
 from effjax.prune import shrink
-from tests.contracts.conftest import make
+from tests.contracts.pairs import make_pair
 
 RNG = np.random.default_rng(0)
 CONVBERT = registry.get("convbert")
@@ -70,7 +70,7 @@ def test_span_convolution_is_that_of_each_segment(lengths: tuple[int, ...]) -> N
     ids=["grouped", "one head", "wide embedding"],
 )
 def test_other_shapes_are_torchs(changes: dict[str, int]) -> None:
-    both = make("convbert", "sequence-classification", (11, 7, 2), **changes)
+    both = make_pair("convbert", "sequence-classification", (11, 7, 2), **changes)
     for layer, want in enumerate(both.theirs.hidden_states):
         found = np.asarray(both.ours.hidden(layer))[both.mask]
         np.testing.assert_allclose(found, want.numpy()[both.mask], atol=1e-4)
@@ -79,7 +79,7 @@ def test_other_shapes_are_torchs(changes: dict[str, int]) -> None:
 
 def test_the_last_tokens_read_padding_and_no_others_in_the_first_layer() -> None:
     """Other padding behind 7 real tokens changes the last 5 // 2 of them, here and in torch."""
-    both = make("convbert", None, (11, 7))
+    both = make_pair("convbert", None, (11, 7))
     other = {name: value.copy() for name, value in both.batch.items()}
     other["input_ids"][1, 7:] = 5
     ours = np.asarray(both.apply(both.model, other).layers[0].hidden)
@@ -95,7 +95,7 @@ def test_the_last_tokens_read_padding_and_no_others_in_the_first_layer() -> None
 
 
 def test_heads_and_groups_do_not_shrink() -> None:
-    grouped = make("convbert", None, (3,), num_groups=2).model
+    grouped = make_pair("convbert", None, (3,), num_groups=2).model
     for instance, message in (
         ("layer_0/heads", "reads the queries of all heads"),
         ("layer_2/ffn", "its 2 groups tie what it reads to what it gives"),
@@ -105,7 +105,7 @@ def test_heads_and_groups_do_not_shrink() -> None:
 
 
 def test_a_gate_of_a_head_is_that_of_its_attention_and_its_convolution() -> None:
-    model, batch = (both := make("convbert", None, (5, 3))).model, both.batch
+    model, batch = (both := make_pair("convbert", None, (5, 3))).model, both.batch
     gated = both.apply(model, batch, {"layer_1/heads": jnp.array([1.0, 0.0, 1.0])})
     params = jax.tree.map(np.copy, model.params)
     params["layer_1"]["attention"]["output"]["kernel"][:, 1] = 0

@@ -25,7 +25,7 @@ from effjax.layers.disentangled import (
 from effjax.models import registry
 from effjax.models.hf_config import config_from_hf, config_to_hf
 from effjax.prune import shrink
-from tests.contracts.conftest import make
+from tests.contracts.pairs import make_pair
 
 RNG = np.random.default_rng(0)
 DEBERTA = registry.get("deberta-v2")
@@ -130,7 +130,7 @@ def test_position_products_have_the_gradient_of_their_formula() -> None:
 )
 def test_variants_are_torchs(head: Any, changes: dict[str, Any]) -> None:
     """Rows that end before, at and after the edges of the tiny model's buckets: 3 and 9."""
-    both = make("deberta-v2", head, (3, 4, 9, 10, 21), **changes)
+    both = make_pair("deberta-v2", head, (3, 4, 9, 10, 21), **changes)
     for layer, want in enumerate(both.theirs.hidden_states):
         found = np.asarray(both.ours.hidden(layer))[both.mask]
         np.testing.assert_allclose(found, want.numpy()[both.mask], atol=1e-4)
@@ -147,7 +147,7 @@ def test_variants_are_torchs(head: Any, changes: dict[str, Any]) -> None:
 
 
 def test_gates_of_heads_with_positions_of_their_own_equal_shrunk_arrays() -> None:
-    both = make("deberta-v2", None, (11, 7), share_att_key=False)
+    both = make_pair("deberta-v2", None, (11, 7), share_att_key=False)
     keep = {"layer_0/heads": np.array([0, 2]), "layer_2/heads": np.array([], int)}
     gates = {name: jnp.zeros(3).at[kept].set(1) for name, kept in keep.items()}
     small = shrink(both.model, keep)
@@ -160,7 +160,7 @@ def test_gates_of_heads_with_positions_of_their_own_equal_shrunk_arrays() -> Non
 
 
 def test_a_layer_without_its_convolution_is_refused_on_the_way_out() -> None:
-    model = make("deberta-v2", None, (3,)).model
+    model = make_pair("deberta-v2", None, (3,)).model
     turned = model.config.replace(layers=model.config.layers[::-1])
     with pytest.raises(ValueError, match=r"in layer 0 alone; this model has .* \(0, 0, 5\)"):
         config_to_hf(DEBERTA, turned)
@@ -168,7 +168,7 @@ def test_a_layer_without_its_convolution_is_refused_on_the_way_out() -> None:
 
 def test_position_embeddings_that_no_model_reads_are_ignored(tmp_path: Path) -> None:
     """transformers ignores them too; any other stranger in the encoder is a problem."""
-    model = make("deberta-v2", "masked-lm", (3,)).model
+    model = make_pair("deberta-v2", "masked-lm", (3,)).model
     save_pretrained(model, tmp_path / "out")
     file = tmp_path / "out" / "model.safetensors"
     tensors = load_file(file)
