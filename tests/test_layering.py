@@ -36,7 +36,7 @@ LEVELS = {
     "cli": 5,
     "__main__": 5,
 }
-ARCHITECTURES = {"bert", "distilbert", "roberta"}
+ARCHITECTURES = {"bert", "distilbert", "roberta", "mobilebert", "bottleneck", "squeezebert"}
 
 
 def imports(source: str) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """Multi-head self-attention, as the textbook has it, as a CPU likes it and as a GPU likes it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -122,9 +122,9 @@ PROJECTIONS = ("query", "key", "value")
 class SelfAttention(nn.Module):
     """Concat_h(gate_h * softmax(Q_h K_h^T / sqrt(K) + mask) V_h) W_O + b_O.
 
-    What another attention does differently it says in `project`, `scores` or `attend`. All of them
-    get what the layers of an encoder share; `shared["mask"]` [B, 1, #L, M] says who may attend to
-    whom.
+    What another attention does differently it says in `project`, `scores`, `attend` or `linear`.
+    All of them get what the layers of an encoder share; `shared["mask"]` [B, 1, #L, M] says who may
+    attend to whom. `hidden` is the width of the output; the input is as wide as it comes.
 
     Source: arXiv 1706.03762, section 3.2; the gate per head is arXiv 1905.10650, section 2.3.
     """
@@ -144,7 +144,7 @@ class SelfAttention(nn.Module):
         shared: Shared,
         gate_H: Float[Array, "H"] | None,
         deterministic: bool,
-    ) -> tuple[Float[Array, "B L D"], dict[str, Float[Array, "..."]]]:
+    ) -> tuple[Float[Array, "B L Y"], dict[str, Float[Array, "..."]]]:
         """Returns the output and, unless the layer has no heads, the trace: q, k, v and scores."""
         output = self.linear("output", (self.heads, self.head_size), (self.hidden,))
         if not self.heads:
@@ -165,7 +165,7 @@ class SelfAttention(nn.Module):
     def projected(self, name: str, x_BLD: Float[Array, "B L D"]) -> Float[Array, "B H L K"]:
         """One of the three, heads first: each head's product is contiguous."""
         outputs = (self.heads, self.head_size)
-        return self.linear(name, (self.hidden,), outputs)(x_BLD).swapaxes(1, 2)
+        return self.linear(name, x_BLD.shape[-1:], outputs)(x_BLD).swapaxes(1, 2)
 
     def scores(
         self, q_BHLK: Float[Array, "B H L K"], k_BHMK: Float[Array, "B H M K"], shared: Shared
@@ -185,6 +185,8 @@ class SelfAttention(nn.Module):
         masked_BHLM = jnp.where(shared["mask"], scores_BHLM, MASKED)
         return ATTENTION[self.kernel](masked_BHLM, trace["v"], drop_BHLM)
 
-    def linear(self, name: str, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> Linear:
+    def linear(
+        self, name: str, inputs: tuple[int, ...], outputs: tuple[int, ...]
+    ) -> Callable[..., Array]:
         """One of the products of this layer."""
         return Linear(inputs, outputs, self.dtype, kernel_init=self.kernel_init, name=name)

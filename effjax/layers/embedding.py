@@ -1,5 +1,7 @@
 """Token, position and token-type embeddings."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -91,3 +93,64 @@ class TextEmbedding(nn.Module):
             )
         x_BLE = self.drop(self.norm(x_BLE).astype(self.dtype), deterministic)
         return self.projection(x_BLE) if self.width != self.hidden else x_BLE
+
+
+def trigrams(
+    x_BLE: Float[Array, "B L E"], segment_ids: Int[Array, "B L"] | None
+) -> Float[Array, "B L 3 E"]:
+    """The vectors after, at and before each place; zeros beyond the ends of a row, or in packed
+    rows of the segment.
+    """
+    after_BLE = jnp.pad(x_BLE[:, 1:], ((0, 0), (0, 1), (0, 0)))
+    before_BLE = jnp.pad(x_BLE[:, :-1], ((0, 0), (1, 0), (0, 0)))
+    if segment_ids is not None:
+        joined_BL1 = (segment_ids[:, 1:] == segment_ids[:, :-1])[..., None]
+        after_BLE *= jnp.pad(joined_BL1, ((0, 0), (0, 1), (0, 0)))
+        before_BLE *= jnp.pad(joined_BL1, ((0, 0), (1, 0), (0, 0)))
+    return jnp.stack([after_BLE, x_BLE, before_BLE], axis=2)
+
+
+class TrigramEmbedding(nn.Module):
+    """norm(W [word_{i+1}; word_i; word_{i-1}] + b + position + token type), then dropout.
+
+    In a padded row the last token's next word is the first of padding, as it is in Hugging Face;
+    at the end of a row and of a packed segment it is zero.
+
+    Source: arXiv 2004.02984, section 3.4.
+    """
+
+    vocab_size: int
+    positions: int
+    token_types: int
+    width: int
+    hidden: int
+    norm_kind: Callable[[], nn.Module]
+    dropout: float
+    dtype: str
+    kernel_init: Initializer
+
+    def setup(self) -> None:
+        self.word = Embedding(self.vocab_size, self.width, self.kernel_init)
+        self.position = Embedding(self.positions, self.hidden, self.kernel_init)
+        if self.token_types:
+            self.token_type = Embedding(self.token_types, self.hidden, self.kernel_init)
+        widths = (3, self.width), (self.hidden,)
+        self.projection = Linear(*widths, self.dtype, kernel_init=self.kernel_init)
+        self.norm = self.norm_kind()
+        self.drop = Dropout(self.dropout)
+
+    def __call__(
+        self,
+        input_ids: Int[Array, "B L"],
+        position_ids: Int[Array, "B L"],
+        token_type_ids: Int[Array, "B L"] | None,
+        segment_ids: Int[Array, "B L"] | None,
+        deterministic: bool,
+    ) -> Float[Array, "B L D"]:
+        x_BLD = self.projection(trigrams(self.word(input_ids), segment_ids))
+        x_BLD += self.position(position_ids)
+        if self.token_types:
+            x_BLD += self.token_type(
+                jnp.zeros_like(input_ids) if token_type_ids is None else token_type_ids
+            )
+        return self.drop(self.norm(x_BLD).astype(self.dtype), deterministic)

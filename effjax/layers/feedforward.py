@@ -35,7 +35,7 @@ class FeedForward(nn.Module):
     """W_2 (gate * activation(W_1 x + b_1)) + b_2.
 
     Source: arXiv 1706.03762, equation 2, with the activation of the model; the gate per unit is
-    arXiv 2204.09656."""
+    arXiv 2204.09656. Products of another kind are another `linear`."""
 
     hidden: int
     width: int
@@ -47,13 +47,13 @@ class FeedForward(nn.Module):
     def __call__(
         self, x_BLD: Float[Array, "B L D"], gate_F: Float[Array, "F"] | None
     ) -> Float[Array, "B L D"]:
-        down = Linear(
-            (self.width,), (self.hidden,), self.dtype, kernel_init=self.kernel_init, name="down"
-        )
+        down = self.linear("down", self.width, self.hidden)
         if not self.width:
             return down(None, batch=x_BLD.shape[:2])
-        up = Linear(
-            (self.hidden,), (self.width,), self.dtype, kernel_init=self.kernel_init, name="up"
-        )
+        up = self.linear("up", self.hidden, self.width)
         h_BLF = ACTIVATIONS[self.activation](up(x_BLD))
         return down(h_BLF if gate_F is None else h_BLF * gate_F.astype(h_BLF.dtype))
+
+    def linear(self, name: str, inputs: int, outputs: int) -> Callable[..., Array]:
+        """One of the two products."""
+        return Linear((inputs,), (outputs,), self.dtype, kernel_init=self.kernel_init, name=name)

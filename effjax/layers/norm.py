@@ -1,4 +1,4 @@
-"""Layer normalisation."""
+"""Layer normalisation, and what stands in its place."""
 
 import jax
 import jax.numpy as jnp
@@ -23,3 +23,16 @@ class LayerNorm(nn.Module):
         centred = x - x.mean(-1, keepdims=True)
         variance = jnp.square(centred).mean(-1, keepdims=True)
         return (centred * jax.lax.rsqrt(variance + self.eps) * scale + bias).astype(x_BLD.dtype)
+
+
+class NoNorm(nn.Module):
+    """y = scale * x + bias: no mean and no variance, in float32 whatever the input.
+
+    Source: arXiv 2004.02984, section 3.3.
+    """
+
+    @nn.compact
+    def __call__(self, x_BLD: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
+        scale = self.param("scale", nn.initializers.ones, x_BLD.shape[-1:])
+        bias = self.param("bias", nn.initializers.zeros, x_BLD.shape[-1:])
+        return (x_BLD.astype(jnp.float32) * scale + bias).astype(x_BLD.dtype)

@@ -49,7 +49,7 @@ def config_from_hf(
     missing = sorted(set(architecture.fields.values()) - set(fields))
     if missing:
         raise ValueError(f"{where}: {architecture.name} needs {', '.join(missing)}")
-    kinds = field_kinds(architecture.config)
+    kinds = field_kinds(architecture)
     for ours, theirs in architecture.fields.items():
         check_field(ours, fields[theirs], kinds.get(ours), f"{where}: {theirs}")
     problem_type = fields.get("problem_type")
@@ -74,9 +74,9 @@ def config_from_hf(
 
 
 @cache
-def field_kinds(config: type[EncoderConfig]) -> dict[str, Any]:
-    """The type of every field that an architecture can name; of layers, there are counts."""
-    return {**dict.fromkeys(("depth", "heads", "ffn"), int), **get_type_hints(config)}
+def field_kinds(architecture: Architecture) -> dict[str, Any]:
+    """The type of every field that an architecture can name."""
+    return {**architecture.layer_fields, **get_type_hints(architecture.config)}
 
 
 def check_field(name: str, value: Any, kind: Any, where: str) -> None:

@@ -87,27 +87,30 @@ class Pair:
         return mask.reshape(-1, mask.shape[-1]).astype(bool)
 
 
-def hf_config(name: str, head: Head | None) -> Any:
-    """transformers' config of the tiny model."""
+def hf_config(name: str, head: Head | None, **changes: Any) -> Any:
+    """transformers' config of the tiny model, but for these fields of config.json."""
     fields = registry.get(name).fields
     sizes = {fields[ours]: size for ours, size in SIZES.items() if ours in fields}
     labels = 2 if head == "question-answering" else 5
     return transformers.AutoConfig.for_model(
         name,
-        **{**sizes, **CONTRACTS[name].fields},
+        **{**sizes, **CONTRACTS[name].fields, **changes},
         num_labels=labels,
         pad_token_id=1,
         attn_implementation="eager",
     )
 
 
-def torch_model(name: str, head: Head | None) -> Any:
+def torch_model(name: str, head: Head | None, **changes: Any) -> Any:
     """A torch model in which every parameter is random, norms and biases too."""
-    made = getattr(transformers, registry.get(name).heads[head].hf_class)(hf_config(name, head))
+    noise = CONTRACTS[name].noise
+    made = getattr(transformers, registry.get(name).heads[head].hf_class)(
+        hf_config(name, head, **changes)
+    )
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in made.parameters():
-            parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
+            parameter.add_(noise * torch.randn(parameter.shape, generator=generator))
     return made.eval()
 
 
@@ -136,10 +139,9 @@ def random_batch(
     return batch
 
 
-@functools.cache
-def build(name: str, head: Head | None) -> Pair:
-    """The pair of one architecture and head, made once."""
-    architecture, theirs = registry.get(name), torch_model(name, head)
+def paired(name: str, head: Head | None, theirs: Any) -> Pair:
+    """A torch model and its like here."""
+    architecture = registry.get(name)
     config = config_from_hf(architecture, theirs.config.to_dict(), head=head)
     state = theirs.state_dict()
     rows = architecture.table(config)
@@ -148,6 +150,12 @@ def build(name: str, head: Head | None) -> Pair:
     choices = 2 if head == "multiple-choice" else None
     batch = random_batch(CONTRACTS[name].lengths, choices, bool(config.token_types))
     return Pair(theirs, model, batch)
+
+
+@functools.cache
+def build(name: str, head: Head | None) -> Pair:
+    """The pair of one architecture and head, made once."""
+    return paired(name, head, torch_model(name, head))
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import pytest
 
 from effjax.models.base import Head, Runtime
 from effjax.models.postnorm import PostNormEncoder
+from tests.contracts.rows import CONTRACTS, UNSUPPORTED
 
 WHOLE, MODULE = 1e-4, 1e-5
 BFLOAT16 = 0.03
@@ -66,6 +67,8 @@ def test_attention_trace(pair: Build, name: str) -> None:
             assert_close(found.reshape(want.shape)[both.mask], want[both.mask], MODULE)
         scores = jnp.where(both.mask[:, None, None], trace.scores, -jnp.inf)
         want = both.theirs.attentions[i].numpy()
+        if CONTRACTS[name].attentions == "scores":
+            want = np.asarray(jax.nn.softmax(want))
         assert_close(
             jax.nn.softmax(scores).swapaxes(1, 2)[both.mask], want.swapaxes(1, 2)[both.mask], MODULE
         )
@@ -170,7 +173,11 @@ def test_bfloat16_is_close(pair: Build, name: str, attention: Any) -> None:
 
 
 def test_extra_padding_changes_nothing(pair: Build, name: str, head: Head | None) -> None:
-    """Five more tokens of padding, of any kind, behind every row."""
+    """Five more tokens of padding, of any kind, behind every row.
+
+    Where padding is read, it is read behind the last token alone: the longest row, which had none,
+    changes, and the others do not.
+    """
     both, extra = pair(name, head), 5
     rng, long = np.random.default_rng(1), {}
     for field, value in both.batch.items():
@@ -182,6 +189,12 @@ def test_extra_padding_changes_nothing(pair: Build, name: str, head: Head | None
         long["token_type_ids"][..., -extra:] = rng.integers(0, 3, extra)
     found = both.apply(both.model, long)
     length = both.mask.shape[1]
+    if (name, "extra padding") in UNSUPPORTED:
+        difference = np.abs(np.asarray(found.last_hidden[:, :length] - both.ours.last_hidden))
+        full = both.mask.all(axis=1)
+        assert difference[full].max() > WHOLE
+        assert difference[~full][both.mask[~full]].max() <= MODULE
+        return
     assert_close(found.last_hidden[:, :length][both.mask], both.ours.last_hidden[both.mask], MODULE)
     if found.logits is not None:
         logits = np.asarray(found.logits)

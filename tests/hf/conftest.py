@@ -35,12 +35,19 @@ DISTILBERT = {
     "num_labels": 3,
 }
 
+OWN = {
+    "mobilebert": {"embedding_size": 5, "intra_bottleneck_size": 6, "num_feedforward_networks": 3},
+    "squeezebert": {"embedding_size": 12},
+}
+"""Fields that only one architecture has."""
+
 
 def tiny_model(name: str = "bert", head: Any = None, **fields: Any) -> Model:
     """A model with weights of unit size, so that every one of them shows in the outputs."""
     architecture = registry.get(name)
     sizes = DISTILBERT if name == "distilbert" else BERT
-    config = config_from_hf(architecture, {**sizes, **fields}, head=head, where="tiny")
+    fields = {**sizes, **OWN.get(name, {}), **fields}
+    config = config_from_hf(architecture, fields, head=head, where="tiny")
     random = np.random.default_rng(0)
     params = {
         row.path: 0.3 * random.standard_normal(row.shape, np.float32)
