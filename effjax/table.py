@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import Literal
 
 Role = Literal["kernel", "bias", "scale", "embedding"]
-Use = Literal["token", "sequence", "lookup", "none"]
+Use = Literal["token", "sequence", "relative", "lookup", "none"]
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ class Row:
             reading.
         hf_axes: the axes as Hugging Face stores them, an einops pattern such as "(H K) D".
         copies: names under which Hugging Face stores the same array once more; written too.
-        uses: "token" or "sequence" for each matrix product it takes part in, once per token or once
-            per sequence; "lookup" for an embedding read by index; "none" for what is added or
-            scaled.
+        uses: for each matrix product it takes part in "token", "sequence" or "relative": once per
+            token, per sequence, or per relative position whatever the batch; "lookup" for an
+            embedding read by index; "none" for what is added or scaled.
     """
 
     path: str
@@ -71,9 +71,10 @@ class Row:
 
     @property
     def hf_shape(self) -> tuple[int, ...]:
-        """The shape that Hugging Face stores: "(H K) D 1" is [heads x head size, hidden, 1]."""
-        groups = re.findall(r"\(([^)]*)\)|(\S+)", self.hf_axes)
-        sizes = {**self.sizes, "1": 1}
+        """The shape that Hugging Face stores: "(H K) D" is [heads x head size, hidden], and "D 1"
+        is [hidden, 1].
+        """
+        groups, sizes = re.findall(r"\(([^)]*)\)|(\S+)", self.hf_axes), {**self.sizes, "1": 1}
         return tuple(math.prod(sizes[a] for a in (many or one).split()) for many, one in groups)
 
     @property
@@ -207,12 +208,15 @@ def vector(
     return [Row(path, role, axes, 0, (hf, *aliases), f"({letters})", ("none",), copies)]
 
 
-def norm(path: str, axis: Axis, *, hf: str) -> list[Row]:
-    """Scale and bias of a LayerNorm; checkpoints of TensorFlow's days name them gamma and beta."""
-    return [
-        *vector(f"{path}/scale", "scale", (axis,), hf=f"{hf}.weight", aliases=(f"{hf}.gamma",)),
-        *vector(f"{path}/bias", "bias", (axis,), hf=f"{hf}.bias", aliases=(f"{hf}.beta",)),
-    ]
+def norm(path: str, axis: Axis, *, hf: str, bias: bool = True) -> list[Row]:
+    """Scale and, where it has one, bias of a norm; checkpoints of TensorFlow's days name them gamma
+    and beta.
+    """
+    scale = vector(f"{path}/scale", "scale", (axis,), hf=f"{hf}.weight", aliases=(f"{hf}.gamma",))
+    if not bias:
+        return scale
+    beta = (f"{hf}.beta",)
+    return [*scale, *vector(f"{path}/bias", "bias", (axis,), hf=f"{hf}.bias", aliases=beta)]
 
 
 def embedding(

@@ -141,6 +141,16 @@ def test_both_backends_run_every_kind_of_cell(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_every_runtime_runs_the_cell(tmp_path: Path) -> None:
+    out, tiny = tmp_path / "out.json", ("--models", "bert-tiny", "--shapes", "2x16")
+    options = ("--rounds", "1", "--patience", "0", "--out", str(out))
+    printed = run_script("compare_runtimes.py", *tiny, *options).stdout
+    (row,) = json.loads(out.read_text())["rows"]
+    assert all(row[f"ratio_to_{name}"] > 0 for name in ("torch", "onnxruntime", "openvino"))
+    assert "bert-tiny | 2x16" in printed
+
+
+@pytest.mark.slow
 def test_the_sides_agree_on_a_whole_dataset(
     assets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

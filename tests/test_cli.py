@@ -170,6 +170,19 @@ def test_list_shows_every_kind(config: Path, capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().out.startswith("tasks:\n  glue/cola ")
 
 
+def test_architectures_alone_say_what_each_supports(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "architectures"]) == 0
+    printed = capsys.readouterr().out
+    distilbert = printed[printed.index("  distilbert") :].splitlines()[1:4]
+    assert [line.strip() for line in distilbert] == [
+        "sizes: base",
+        "heads: masked-lm, sequence-classification, token-classification, question-answering, "
+        "multiple-choice",
+        "shrinks: vocabulary, heads, ffn",
+    ]
+    assert printed.count("sizes: ") == printed.count("heads: ") == len(architectures())
+
+
 def test_the_lists_are_what_the_library_has() -> None:
     from effjax import distill
     from effjax.data.tasks import TASKS

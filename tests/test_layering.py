@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import effjax
+from effjax.models import registry
 
 PACKAGE = Path(effjax.__file__).parent
 
@@ -36,7 +37,9 @@ LEVELS = {
     "cli": 5,
     "__main__": 5,
 }
-ARCHITECTURES = {"bert", "distilbert", "roberta", "mobilebert", "bottleneck", "squeezebert"}
+ARCHITECTURES = {
+    home.partition(":")[0].rpartition(".")[2] for home, _ in registry.ARCHITECTURES.values()
+} | {"deberta_v2_config", "bottleneck"}
 
 
 def imports(source: str) -> Iterator[str]:

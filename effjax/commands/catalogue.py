@@ -1,7 +1,8 @@
 """`effjax list` and `effjax data`: what there is, and what can be brought in.
 
 The list reads effjax's own source with `ast` in place of importing it: importing an architecture or
-an objective imports JAX, and a list should answer at once.
+an objective imports JAX, and a list should answer at once. Only what each architecture supports is
+asked of the architectures themselves.
 """
 
 import ast
@@ -17,7 +18,8 @@ _PACKAGE = Path(__file__).parent.parent
 
 @dataclass(frozen=True)
 class List:
-    """List the architectures, tasks, objectives or recipes that there are.
+    """List the architectures, tasks, objectives or recipes that there are. Asked for architectures
+    alone, it says what each of them supports.
 
     Example: effjax list tasks
     """
@@ -38,6 +40,8 @@ class List:
             width = max(map(len, entries), default=0)
             for name, about in entries.items():
                 print(f"  {name:{width}}  {about}".rstrip())
+                for line in support(name) if self.kind == "architectures" else ():
+                    print(f"  {'':{width}}    {line}")
             if not entries:
                 print("  none here")
 
@@ -78,6 +82,28 @@ def architectures() -> dict[str, str]:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "ARCHITECTURES":
             return {name: about for name, (_, about) in ast.literal_eval(node.value).items()}
     raise AssertionError("effjax/models/registry.py assigns no ARCHITECTURES")
+
+
+def support(name: str) -> list[str]:
+    """What an architecture supports, by its first size: sizes, heads, and what can shrink."""
+    from effjax.models import registry
+    from effjax.models.hf_config import config_from_hf
+
+    architecture = registry.get(name)
+    fields = next(iter(architecture.sizes.values()))
+    table = architecture.table(config_from_hf(architecture, fields, head="masked-lm"))
+    lines = [
+        f"sizes: {', '.join(architecture.sizes)}",
+        f"heads: {', '.join(head for head in architecture.heads if head)}",
+        f"shrinks: {', '.join(dict.fromkeys(map(kind_of, table.instances)))}",
+    ]
+    fixed = {kind_of(axis): why for axis, why in table.fixed.items() if "/" in axis}
+    return lines + [f"does not shrink: {kind} ({why})" for kind, why in fixed.items()]
+
+
+def kind_of(instance: str) -> str:
+    """`heads` of "layer_3/heads"."""
+    return instance.rpartition("/")[2]
 
 
 def objectives() -> dict[str, str]:

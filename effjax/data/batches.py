@@ -17,6 +17,7 @@ from effjax.data.layouts import (
     ALL,
     ASSEMBLE,
     BUCKETS,
+    ROW_WIDTHS,
     Batch,
     Layout,
     Rows,
@@ -44,9 +45,10 @@ class TrainBatches:
     """The batches of a training: a sequence of any length, whose element `step` is a function of
     (seed, step) alone.
 
-    An epoch is shuffled and cut into batches. Padded, it is grouped by bucket in between; which
-    examples of a bucket meet is left to chance: sorting by exact length would save no padding, and
-    would put like sentences together.
+    An epoch is shuffled, grouped by the row that an example needs, and cut into batches: a row is
+    no wider than its batch's longest example wants, and attention takes a time that grows with the
+    row. Which examples of a group meet is left to chance: sorting by exact length would save little
+    more, and would put like sentences together.
 
     Args:
         encoded: From `encode`.
@@ -100,9 +102,8 @@ class TrainBatches:
         """The examples of an epoch in order, and the order of the batches cut from them."""
         rng = np.random.default_rng((self.seed, epoch))
         order = rng.permutation(len(self.encoded))
-        if self.layout == "padded":
-            buckets = np.searchsorted(BUCKETS, self.encoded.lengths[order])
-            order = order[np.argsort(buckets, kind="stable")]
+        groups = np.searchsorted(ROW_WIDTHS[self.layout], self.encoded.lengths[order])
+        order = order[np.argsort(groups, kind="stable")]
         return order, rng.permutation(self.per_epoch)
 
     def between(self, start: int, stop: int) -> Iterator[tuple[Batch, ...]]:

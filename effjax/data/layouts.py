@@ -35,6 +35,7 @@ WIDTHS = (64, 128, 192, 256, 384, 512)
 
 Batch = dict[str, np.ndarray]
 Layout = Literal["packed", "padded"]
+ROW_WIDTHS: dict[Layout, tuple[int, ...]] = {"packed": WIDTHS, "padded": BUCKETS}
 Examples = np.ndarray
 Rows = list[list[int]]
 """Which examples each row holds, by their places among those that are packed."""

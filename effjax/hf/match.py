@@ -124,12 +124,14 @@ def encoder_names(
 ) -> list[str]:
     """Those names that would belong to the encoder, were the model another: a further layer, say.
 
-    They are named as the encoder's modules are, and are neither a buffer nor the pooler.
+    They are named as the encoder's modules are, and are neither a buffer nor the pooler nor what
+    the architecture says is never read.
     """
     prefix = architecture.hf_prefix
     rows = architecture.rows(config.replace(pooler=False), None)
     modules = {row.hf[0].removeprefix(prefix).split(".")[0] for row in rows}
     known = pooler_names(architecture, config)
+    known |= {form for name in architecture.unread for form in (name, name.removeprefix(prefix))}
     return [
         name
         for name in names

@@ -28,6 +28,7 @@ ANSWERS = {
     "logits": ("logits", "logits"),
     "masked-lm logits": ("prediction_logits", "logits"),
     "next-sentence logits": ("seq_relationship_logits", "next_sentence_logits"),
+    "sentence-order logits": ("sop_logits", "next_sentence_logits"),
 }
 """What is compared besides hidden states: its name in transformers and in `Outputs`."""
 

@@ -99,13 +99,17 @@ def fused_attention(
     k_BHMK: Float[Array, "B H M K"],
     v_BHMK: Float[Array, "B H M K"],
     mask_B1LM: Bool[Array, "B 1 #L M"],
+    bias_1HLM: Float[Array, "1 H L M"] | None = None,
 ) -> Float[Array, "B H L K"]:
-    """softmax(q k^T / sqrt(K) + mask) v. On a GPU it is cuDNN's kernel, which keeps no scores
-    and wants bfloat16; elsewhere JAX's own formula. Source: arXiv 2205.14135, algorithm 1.
+    """softmax(q k^T / sqrt(K) + bias + mask) v. On a GPU it is cuDNN's kernel, which keeps no
+    scores and wants bfloat16; elsewhere JAX's own formula. Source: arXiv 2205.14135, algorithm 1.
     """
     q, k, v = (x.swapaxes(1, 2) for x in (q_BHLK, k_BHMK, v_BHMK))
     implementation = "cudnn" if jax.default_backend() == "gpu" else "xla"
-    context = jax.nn.dot_product_attention(q, k, v, mask=mask_B1LM, implementation=implementation)
+    bias = None if bias_1HLM is None else bias_1HLM.astype(q.dtype)
+    context = jax.nn.dot_product_attention(
+        q, k, v, bias=bias, mask=mask_B1LM, implementation=implementation
+    )
     return context.swapaxes(1, 2)
 
 
@@ -122,9 +126,10 @@ PROJECTIONS = ("query", "key", "value")
 class SelfAttention(nn.Module):
     """Concat_h(gate_h * softmax(Q_h K_h^T / sqrt(K) + mask) V_h) W_O + b_O.
 
-    What another attention does differently it says in `project`, `scores`, `attend` or `linear`.
-    All of them get what the layers of an encoder share; `shared["mask"]` [B, 1, #L, M] says who may
-    attend to whom. `hidden` is the width of the output; the input is as wide as it comes.
+    What another attention does differently it says in `compare`, or in its parts `project` and
+    `scores`, in `attend`, `fused` or `linear`. All of them get what the layers of an encoder share;
+    `shared["mask"]` [B, 1, #L, M] says who may attend to whom. The output is `hidden` wide, the
+    input as wide as it comes.
 
     Source: arXiv 1706.03762, section 3.2; the gate per head is arXiv 1905.10650, section 2.3.
     """
@@ -146,16 +151,29 @@ class SelfAttention(nn.Module):
         deterministic: bool,
     ) -> tuple[Float[Array, "B L Y"], dict[str, Float[Array, "..."]]]:
         """Returns the output and, unless the layer has no heads, the trace: q, k, v and scores."""
-        output = self.linear("output", (self.heads, self.head_size), (self.hidden,))
+        output = self.linear("output", (*self.head_axes, self.head_size), (self.hidden,))
         if not self.heads:
             return output(None, batch=x_BLD.shape[:2]), {}
-        q_BHLK, k_BHMK, v_BHMK = self.project(x_BLD, shared)
-        scores_BHLM = self.scores(q_BHLK, k_BHMK, shared)
-        trace = {"q": q_BHLK, "k": k_BHMK, "v": v_BHMK, "scores": scores_BHLM}
+        trace = self.compare(x_BLD, shared, deterministic)
         context_BHLK = self.attend(trace, shared, deterministic)
         if gate_H is not None:
             context_BHLK = context_BHLK * gate_H[:, None, None].astype(context_BHLK.dtype)
-        return output(context_BHLK.swapaxes(1, 2)), trace
+        context_BLHK = context_BHLK.swapaxes(1, 2)
+        return output(context_BLHK.reshape(*x_BLD.shape[:2], *self.head_axes, -1)), trace
+
+    @property
+    def head_axes(self) -> tuple[int, ...]:
+        """The axes that heads have in the kernels."""
+        return (self.heads,)
+
+    def compare(
+        self, x_BLD: Float[Array, "B L D"], shared: Shared, deterministic: bool
+    ) -> dict[str, Array]:
+        """The trace: q, k, v and the scores of every key for every query."""
+        del deterministic
+        q_BHLK, k_BHMK, v_BHMK = self.project(x_BLD, shared)
+        scores_BHLM = self.scores(q_BHLK, k_BHMK, shared)
+        return {"q": q_BHLK, "k": k_BHMK, "v": v_BHMK, "scores": scores_BHLM}
 
     def project(self, x_BLD: Float[Array, "B L D"], shared: Shared) -> tuple[Array, Array, Array]:
         """Queries, keys and values."""
@@ -164,8 +182,8 @@ class SelfAttention(nn.Module):
 
     def projected(self, name: str, x_BLD: Float[Array, "B L D"]) -> Float[Array, "B H L K"]:
         """One of the three, heads first: each head's product is contiguous."""
-        outputs = (self.heads, self.head_size)
-        return self.linear(name, x_BLD.shape[-1:], outputs)(x_BLD).swapaxes(1, 2)
+        y = self.linear(name, x_BLD.shape[-1:], (*self.head_axes, self.head_size))(x_BLD)
+        return y.reshape(*x_BLD.shape[:2], -1, self.head_size).swapaxes(1, 2)
 
     def scores(
         self, q_BHLK: Float[Array, "B H L K"], k_BHMK: Float[Array, "B H M K"], shared: Shared
@@ -181,12 +199,26 @@ class SelfAttention(nn.Module):
         if not deterministic and self.dropout:
             drop_BHLM = dropout_mask(self.make_rng("dropout"), self.dropout, scores_BHLM.shape)
         if self.kernel == "fused" and drop_BHLM is None:
-            return fused_attention(trace["q"], trace["k"], trace["v"], shared["mask"])
+            return self.fused(trace, shared)
         masked_BHLM = jnp.where(shared["mask"], scores_BHLM, MASKED)
         return ATTENTION[self.kernel](masked_BHLM, trace["v"], drop_BHLM)
+
+    def fused(self, trace: Mapping[str, Array], shared: Shared) -> Float[Array, "B H L K"]:
+        """The same from queries and keys, in one kernel."""
+        return fused_attention(trace["q"], trace["k"], trace["v"], shared["mask"])
 
     def linear(
         self, name: str, inputs: tuple[int, ...], outputs: tuple[int, ...]
     ) -> Callable[..., Array]:
         """One of the products of this layer."""
         return Linear(inputs, outputs, self.dtype, kernel_init=self.kernel_init, name=name)
+
+
+class FusedSelfAttention(SelfAttention):
+    """The same with queries, keys and values as one product, "qkv"."""
+
+    def project(self, x_BLD: Float[Array, "B L D"], shared: Shared) -> tuple[Array, Array, Array]:
+        del shared
+        qkv_BLSHK = self.linear("qkv", (self.hidden,), (3, self.heads, self.head_size))(x_BLD)
+        q_BHLK, k_BHMK, v_BHMK = jnp.moveaxis(qkv_BLSHK, 2, 0).swapaxes(2, 3)
+        return q_BHLK, k_BHMK, v_BHMK

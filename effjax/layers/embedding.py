@@ -1,7 +1,5 @@
 """Token, position and token-type embeddings."""
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -47,8 +45,8 @@ def positions_in_segments(segment_ids: Int[Array, "B L"]) -> Int[Array, "B L"]:
 
 
 class TextEmbedding(nn.Module):
-    """LayerNorm(word + position + token type), then dropout, and where it is not as wide as the
-    hidden states, a projection.
+    """LayerNorm(word + position + token type), then dropout, and a projection to `hidden`, unless
+    that is None.
 
     A model without positions or token types has 0 of them.
 
@@ -59,7 +57,7 @@ class TextEmbedding(nn.Module):
     positions: int
     token_types: int
     width: int
-    hidden: int
+    hidden: int | None
     norm_eps: float
     dropout: float
     dtype: str
@@ -73,9 +71,12 @@ class TextEmbedding(nn.Module):
             self.token_type = Embedding(self.token_types, self.width, self.kernel_init)
         self.norm = LayerNorm(self.norm_eps)
         self.drop = Dropout(self.dropout)
-        if self.width != self.hidden:
-            widths = (self.width,), (self.hidden,)
-            self.projection = Linear(*widths, self.dtype, kernel_init=self.kernel_init)
+        if self.hidden is not None:
+            self.projection = self.make_projection(self.hidden)
+
+    def make_projection(self, hidden: int) -> Linear:
+        """The product from the width of the vectors to the hidden size."""
+        return Linear((self.width,), (hidden,), self.dtype, kernel_init=self.kernel_init)
 
     def __call__(
         self,
@@ -84,6 +85,17 @@ class TextEmbedding(nn.Module):
         token_type_ids: Int[Array, "B L"] | None,
         deterministic: bool,
     ) -> Float[Array, "B L D"]:
+        x_BLE = self.summed(input_ids, position_ids, token_type_ids)
+        x_BLE = self.drop(self.norm(x_BLE).astype(self.dtype), deterministic)
+        return x_BLE if self.hidden is None else self.projection(x_BLE)
+
+    def summed(
+        self,
+        input_ids: Int[Array, "B L"],
+        position_ids: Int[Array, "B L"],
+        token_type_ids: Int[Array, "B L"] | None,
+    ) -> Float[Array, "B L E"]:
+        """Word + position + token type, as far as there are tables of them."""
         x_BLE = self.word(input_ids)
         if self.positions:
             x_BLE += self.position(position_ids)
@@ -91,52 +103,42 @@ class TextEmbedding(nn.Module):
             x_BLE += self.token_type(
                 jnp.zeros_like(input_ids) if token_type_ids is None else token_type_ids
             )
-        x_BLE = self.drop(self.norm(x_BLE).astype(self.dtype), deterministic)
-        return self.projection(x_BLE) if self.width != self.hidden else x_BLE
+        return x_BLE
 
 
-def trigrams(
-    x_BLE: Float[Array, "B L E"], segment_ids: Int[Array, "B L"] | None
-) -> Float[Array, "B L 3 E"]:
-    """The vectors after, at and before each place; zeros beyond the ends of a row, or in packed
-    rows of the segment.
+class NormLastEmbedding(TextEmbedding):
+    """LayerNorm(W (word + position + token type)), then dropout; W has no bias, and there is none
+    if `hidden` is None. Source: arXiv 2006.03654, as released.
     """
-    after_BLE = jnp.pad(x_BLE[:, 1:], ((0, 0), (0, 1), (0, 0)))
-    before_BLE = jnp.pad(x_BLE[:, :-1], ((0, 0), (1, 0), (0, 0)))
-    if segment_ids is not None:
-        joined_BL1 = (segment_ids[:, 1:] == segment_ids[:, :-1])[..., None]
-        after_BLE *= jnp.pad(joined_BL1, ((0, 0), (0, 1), (0, 0)))
-        before_BLE *= jnp.pad(joined_BL1, ((0, 0), (1, 0), (0, 0)))
-    return jnp.stack([after_BLE, x_BLE, before_BLE], axis=2)
+
+    def make_projection(self, hidden: int) -> Linear:
+        widths = (self.width,), (hidden,)
+        return Linear(*widths, self.dtype, bias=False, kernel_init=self.kernel_init)
+
+    def __call__(
+        self,
+        input_ids: Int[Array, "B L"],
+        position_ids: Int[Array, "B L"],
+        token_type_ids: Int[Array, "B L"] | None,
+        deterministic: bool,
+    ) -> Float[Array, "B L D"]:
+        x_BLD = self.summed(input_ids, position_ids, token_type_ids)
+        if self.hidden is not None:
+            x_BLD = self.projection(x_BLD)
+        return self.drop(self.norm(x_BLD).astype(self.dtype), deterministic)
 
 
-class TrigramEmbedding(nn.Module):
-    """norm(W [word_{i+1}; word_i; word_{i-1}] + b + position + token type), then dropout.
-
-    In a padded row the last token's next word is the first of padding, as it is in Hugging Face;
-    at the end of a row and of a packed segment it is zero.
-
-    Source: arXiv 2004.02984, section 3.4.
-    """
+class WordEmbedding(nn.Module):
+    """The word alone, then dropout: where a token stands, attention is told by rotation."""
 
     vocab_size: int
-    positions: int
-    token_types: int
     width: int
-    hidden: int
-    norm_kind: Callable[[], nn.Module]
     dropout: float
     dtype: str
     kernel_init: Initializer
 
     def setup(self) -> None:
         self.word = Embedding(self.vocab_size, self.width, self.kernel_init)
-        self.position = Embedding(self.positions, self.hidden, self.kernel_init)
-        if self.token_types:
-            self.token_type = Embedding(self.token_types, self.hidden, self.kernel_init)
-        widths = (3, self.width), (self.hidden,)
-        self.projection = Linear(*widths, self.dtype, kernel_init=self.kernel_init)
-        self.norm = self.norm_kind()
         self.drop = Dropout(self.dropout)
 
     def __call__(
@@ -144,13 +146,25 @@ class TrigramEmbedding(nn.Module):
         input_ids: Int[Array, "B L"],
         position_ids: Int[Array, "B L"],
         token_type_ids: Int[Array, "B L"] | None,
-        segment_ids: Int[Array, "B L"] | None,
         deterministic: bool,
     ) -> Float[Array, "B L D"]:
-        x_BLD = self.projection(trigrams(self.word(input_ids), segment_ids))
-        x_BLD += self.position(position_ids)
-        if self.token_types:
-            x_BLD += self.token_type(
-                jnp.zeros_like(input_ids) if token_type_ids is None else token_type_ids
-            )
-        return self.drop(self.norm(x_BLD).astype(self.dtype), deterministic)
+        del position_ids, token_type_ids
+        return self.drop(self.read(input_ids).astype(self.dtype), deterministic)
+
+    def read(self, input_ids: Int[Array, "B L"]) -> Float[Array, "B L D"]:
+        """The vectors of these words."""
+        return self.word(input_ids)
+
+
+class NormedWordEmbedding(WordEmbedding):
+    """LayerNorm(word), then dropout."""
+
+    norm_eps: float
+    norm_bias: bool
+
+    def setup(self) -> None:
+        super().setup()
+        self.norm = LayerNorm(self.norm_eps, self.norm_bias)
+
+    def read(self, input_ids: Int[Array, "B L"]) -> Float[Array, "B L D"]:
+        return self.norm(self.word(input_ids))

@@ -189,11 +189,37 @@ class NextSentence(nn.Module):
         return {"logits": output(vector_BD)}
 
 
+class ReplacedTokenHead(nn.Module):
+    """w activation(W h + b) + c for every token: the higher, the likelier is it not the original.
+
+    Source: arXiv 2003.10555, section 2, with the dense layer that was released.
+    """
+
+    hidden: int
+    activation: str
+    dtype: str
+    kernel_init: Initializer
+
+    @nn.compact
+    def __call__(
+        self, x_BLD: Array, vector_BD: Array, words_VD: Array, deterministic: bool
+    ) -> Fields:
+        del vector_BD, words_VD, deterministic
+        dense = Linear(
+            (self.hidden,), (self.hidden,), self.dtype, kernel_init=self.kernel_init, name="dense"
+        )
+        output = Linear(
+            (self.hidden,), (1,), self.dtype, kernel_init=self.kernel_init, name="output"
+        )
+        return {"logits": output(ACTIVATIONS[self.activation](dense(x_BLD)))[..., 0]}
+
+
 class Pretraining(nn.Module):
-    """Masked-LM and next-sentence logits side by side."""
+    """Masked-LM logits beside those of a question about the pair of sentences: is the second the
+    next one, or, for ALBERT, are they in order."""
 
     masked_lm: MaskedLMHead
-    next_sentence: NextSentence
+    next_sentence: nn.Module
 
     def __call__(
         self, x_BLD: Array, vector_BD: Array, words_VD: Array, deterministic: bool

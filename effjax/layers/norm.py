@@ -1,4 +1,4 @@
-"""Layer normalisation, and what stands in its place."""
+"""Normalisation, in float32 whatever the input."""
 
 import jax
 import jax.numpy as jnp
@@ -8,27 +8,29 @@ from effjax.types import Array, Float
 
 
 class LayerNorm(nn.Module):
-    """y = (x - E[x]) / sqrt(Var[x] + eps) * scale + bias, in float32 whatever the input.
+    """y = (x - E[x]) / sqrt(Var[x] + eps) * scale + bias; some models have no bias.
 
     Source: arXiv 1607.06450, section 3.
     """
 
     eps: float
+    bias: bool = True
 
     @nn.compact
     def __call__(self, x_BLD: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
         scale = self.param("scale", nn.initializers.ones, x_BLD.shape[-1:])
-        bias = self.param("bias", nn.initializers.zeros, x_BLD.shape[-1:])
         x = x_BLD.astype(jnp.float32)
         centred = x - x.mean(-1, keepdims=True)
         variance = jnp.square(centred).mean(-1, keepdims=True)
-        return (centred * jax.lax.rsqrt(variance + self.eps) * scale + bias).astype(x_BLD.dtype)
+        y = centred * jax.lax.rsqrt(variance + self.eps) * scale
+        if self.bias:
+            y += self.param("bias", nn.initializers.zeros, x_BLD.shape[-1:])
+        return y.astype(x_BLD.dtype)
 
 
 class NoNorm(nn.Module):
-    """y = scale * x + bias: no mean and no variance, in float32 whatever the input.
-
-    Source: arXiv 2004.02984, section 3.3.
+    """y = x * scale + bias, what MobileBERT has in place of a norm. Source: arXiv 2004.02984,
+    section 3.3.
     """
 
     @nn.compact
@@ -36,3 +38,16 @@ class NoNorm(nn.Module):
         scale = self.param("scale", nn.initializers.ones, x_BLD.shape[-1:])
         bias = self.param("bias", nn.initializers.zeros, x_BLD.shape[-1:])
         return (x_BLD.astype(jnp.float32) * scale + bias).astype(x_BLD.dtype)
+
+
+class RMSNorm(nn.Module):
+    """y = x / sqrt(E[x^2] + eps) * scale. Source: arXiv 1910.07467, equation 4."""
+
+    eps: float
+
+    @nn.compact
+    def __call__(self, x_BLD: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
+        scale = self.param("scale", nn.initializers.ones, x_BLD.shape[-1:])
+        x = x_BLD.astype(jnp.float32)
+        square = jnp.square(x).mean(-1, keepdims=True)
+        return (x * jax.lax.rsqrt(square + self.eps) * scale).astype(x_BLD.dtype)

@@ -103,23 +103,25 @@ def flops_of(equation: JaxprEqn) -> int:
     params, name = equation.params, equation.primitive.name
     if name == "dot_general":
         (contracted, _), _ = params["dimension_numbers"]
-        left = equation.invars[0].aval
-        return 2 * equation.outvars[0].aval.size * math.prod(left.shape[i] for i in contracted)
+        into_one = math.prod(shape(equation.invars[0])[i] for i in contracted)
+        return 2 * math.prod(shape(equation.outvars[0])) * into_one
     if name == "conv_general_dilated":
-        kernel, numbers = equation.invars[1].aval, params["dimension_numbers"]
-        into_one = kernel.size // kernel.shape[numbers.rhs_spec[0]]
-        return 2 * equation.outvars[0].aval.size * into_one
+        kernel, outputs = shape(equation.invars[1]), params["dimension_numbers"].rhs_spec[0]
+        into_one = math.prod(kernel) // kernel[outputs]
+        return 2 * math.prod(shape(equation.outvars[0])) * into_one
     inner = sum(map(products, jaxprs_in(params)))
     return inner * params["length"] if name == "scan" else inner
 
 
+def shape(variable: Any) -> tuple[int, ...]:
+    """The shape of what an operation reads or gives."""
+    return variable.aval.shape
+
+
 def jaxprs_in(params: dict[str, Any]) -> list[Jaxpr]:
     """The programs that an operation runs."""
-    return [
-        getattr(value, "jaxpr", value)
-        for value in params.values()
-        if isinstance(value, Jaxpr | ClosedJaxpr)
-    ]
+    closed = [value.jaxpr for value in params.values() if isinstance(value, ClosedJaxpr)]
+    return closed + [value for value in params.values() if isinstance(value, Jaxpr)]
 
 
 def file_size(model: Model) -> int:

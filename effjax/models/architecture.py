@@ -42,14 +42,15 @@ class Architecture:
         config: the class of its configs.
         fields: Hugging Face's name of each config field, and of what `layers_from` makes the layers
             of, for most `depth`, `heads` and `ffn`.
-        layer_fields: what `layers_from` reads that is no field of the config, with its type.
+        layer_fields: types of what `layers_from` reads that is no field of config or layer.
         layers_from: config fields out of the named ones, given also what an error is to begin with.
         layers_to: the way back, given the architecture's name.
         today: an older layout of config.json brought to that of transformers 5.
         constants: config fields that config.json does not have.
         defaults: what Hugging Face takes for fields that a config.json leaves out.
         requires: config.json fields that change the model, with the only value supported.
-        module: builds the encoder from (config, head, runtime).
+        unread: tensors of the encoder that checkpoints may hold and no model reads.
+        module: builds the encoder from (config, head, runtime), the config being of `config`.
         rows: the rows of the encoder, given the name of a tied output projection.
     """
 
@@ -59,16 +60,15 @@ class Architecture:
     sizes: Mapping[str, Mapping[str, Any]]
     config: type[EncoderConfig] = EncoderConfig
     fields: Mapping[str, str]
-    layer_fields: Mapping[str, Any] = field(
-        default_factory=lambda: {"depth": int, "heads": int, "ffn": int}
-    )
+    layer_fields: Mapping[str, Any] = field(default_factory=dict)
     layers_from: Callable[[Mapping[str, Any], str], dict[str, Any]] = uniform_layers
     layers_to: Callable[[str, EncoderConfig], dict[str, Any]] = uniform_fields
     today: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict
     constants: Mapping[str, Any] = field(default_factory=dict)
     defaults: Mapping[str, Any]
     requires: Mapping[str, Any] = field(default_factory=dict)
-    module: Callable[[EncoderConfig, nn.Module | None, Runtime], nn.Module]
+    unread: tuple[str, ...] = ()
+    module: Callable[[Any, nn.Module | None, Runtime], nn.Module]
     rows: Callable[[EncoderConfig, str | None], list[Row]]
 
     def head_spec(self, head: Head | None) -> HeadSpec:

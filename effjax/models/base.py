@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ Head = Literal[
     "multiple-choice",
     "next-sentence-prediction",
     "pretraining",
+    "replaced-token-detection",
 ]
 
 
@@ -39,9 +40,9 @@ class LayerSpec:
     heads: int
     ffn: int
 
-    def shrunk(self, name: str, kept: int) -> "LayerSpec":
-        """The layer with `kept` of what the table's axis instance "layer_3/<name>" counts."""
-        return dataclasses.replace(self, **{name: kept})
+    def shrunk(self, name: str, kept: Sequence[int]) -> "LayerSpec":
+        """The layer with only these of what the table's axis instance "layer_3/<name>" counts."""
+        return dataclasses.replace(self, **{name: len(kept)})
 
     def __str__(self) -> str:
         return f"{self.heads} heads, ffn {self.ffn}"
@@ -106,6 +107,11 @@ class EncoderConfig:
     def embedding_size(self) -> int:
         """The width of the word vectors."""
         return self.embedding or self.hidden
+
+    @property
+    def factorised(self) -> bool:
+        """Whether a projection leads from the word vectors to the hidden size."""
+        return self.embedding_size != self.hidden
 
     @property
     def max_length(self) -> int:
@@ -193,9 +199,11 @@ class Outputs:
         last_hidden: the output of the last layer.
         pooled: tanh(W h_[CLS] + b) of each example, where the model has a pooler.
         logits: of the head: [B, C], per token [B, L, C], question answering [B, L, 2] (start, end),
-            masked-lm [B, L, V], multiple choice [B, choices]. With `predicted` in the batch, what
-            is per token is only of the P tokens of each row that it names: [B, P, V].
-        next_sentence_logits: of the pretraining head, beside the masked-lm logits.
+            masked-lm [B, L, V], replaced-token-detection [B, L], multiple choice [B, choices]. With
+            `predicted` in the batch, what is per token is only of the P tokens of each row that it
+            names: [B, P, V].
+        next_sentence_logits: of the pretraining head, beside the masked-lm logits: which sentence
+            is the next one (BERT), which of the two comes first (ALBERT).
         generator_logits: of a generator that the model is trained with (`effjax.models.generator`),
             as those of masked-lm.
         corrupted: the `input_ids` with that generator's guesses in place of the masks.
@@ -210,14 +218,14 @@ class Outputs:
     last_hidden: Float[Array, "B L D"] | None = None
     pooled: Float[Array, "examples D"] | None = None
     logits: Float[Array, "..."] | None = None
-    next_sentence_logits: Float[Array, "examples 2"] | None = None
+    next_sentence_logits: Float[Array, "examples C"] | None = None
     generator_logits: Float[Array, "B P V"] | None = None
     corrupted: Int[Array, "B L"] | None = None
     mask: Bool[Array, "B L"] | None = None
 
     def hidden(self, layer: int) -> Float[Array, "B L D"]:
         """Hidden states after `layer` layers: 0 is the embedding, `len(layers)` the last hidden
-        state.
+        state, after the last norm where an encoder ends with one.
 
         Raises:
             ValueError: these outputs do not hold that layer.
@@ -228,6 +236,8 @@ class Outputs:
                 f"to {len(self.layers)}"
             )
         found = self.embedded if layer == 0 else self.layers[layer - 1].hidden
+        if 0 < layer == len(self.layers) and self.last_hidden is not None:
+            found = self.last_hidden
         if found is None:
             raise ValueError(f"hidden state {layer} was not kept in these outputs")
         return found

@@ -17,7 +17,7 @@ feed-forward network of each layer, whatever `norm_eps` is.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -26,11 +26,11 @@ from flax import linen as nn
 
 from effjax.layers.attention import PROJECTIONS, SelfAttention
 from effjax.layers.dropout import Dropout
-from effjax.layers.embedding import TrigramEmbedding
 from effjax.layers.feedforward import FeedForward
 from effjax.layers.heads import FirstToken
 from effjax.layers.linear import Linear
 from effjax.layers.norm import LayerNorm, NoNorm
+from effjax.layers.trigram import TrigramEmbedding
 from effjax.models.base import EncoderConfig, LayerSpec, LayerTrace
 from effjax.models.encoder import Block, Encoder, initializer
 from effjax.models.postnorm import axes
@@ -56,13 +56,13 @@ class MobileBertLayer(LayerSpec):
         """The width of every feed-forward network by what its axis instance is called."""
         return {**{f"ffn_{j}": width for j, width in enumerate(self.ffns)}, "ffn": self.ffn}
 
-    def shrunk(self, name: str, kept: int) -> LayerSpec:
-        """The layer with `kept` of what "layer_3/<name>" counts: heads, ffn_0, ..., ffn."""
+    def shrunk(self, name: str, kept: Sequence[int]) -> LayerSpec:
+        """The layer with only these of what "layer_3/<name>" counts: heads, ffn_0, ..., ffn."""
         _, _, number = name.partition("_")
         if not number:
             return super().shrunk(name, kept)
         before, after = self.ffns[: int(number)], self.ffns[int(number) + 1 :]
-        return dataclasses.replace(self, ffns=(*before, kept, *after))
+        return dataclasses.replace(self, ffns=(*before, len(kept), *after))
 
     def __str__(self) -> str:
         return f"{self.heads} heads, ffn {' + '.join(map(str, self.networks.values()))}"

@@ -73,9 +73,11 @@ class Encoder(nn.Module):
     def setup(self) -> None:
         config = self.config
         self.embedding = self.make_embedding()
-        block, made = repeated(self.block, self.runtime.remat), {}
-        for name, spec in zip(config.layer_names, config.layers, strict=True):
-            made.setdefault(name, block(config, spec, self.runtime, name=name))
+        block = repeated(self.block, self.runtime.remat)
+        made = {
+            name: block(config, spec, self.runtime, name=name)
+            for name, spec in config.distinct_layers.items()
+        }
         self.blocks = [made[name] for name in config.layer_names]
         if config.pooler:
             self.pooler = self.make_pooler()
@@ -131,7 +133,8 @@ class Encoder(nn.Module):
             return Outputs(**kept)
         vector_BD = vector_BD if pooled is None else pooled
         asked_BPD = at_places(x_BLD, batch.get("predicted"))
-        answers = self.head(asked_BPD, vector_BD, self.embedding.word.embedding, deterministic)
+        given = (asked_BPD, vector_BD, x_BLD, fields, starts, deterministic)
+        answers = self.answer(*given)
         if self.config.head == "multiple-choice":
             choices = shape[:2] if starts is None else starts.shape
             answers = {"logits": answers["logits"].reshape(choices)}
@@ -169,6 +172,22 @@ class Encoder(nn.Module):
         if starts is None:
             return x_BLD[:, 0]
         return x_BLD.reshape(-1, x_BLD.shape[-1])[starts.ravel()]
+
+    def answer(
+        self,
+        x_BPD: Float[Array, "B P D"],
+        vector_BD: Float[Array, "..."],
+        x_BLD: Float[Array, "B L D"],
+        fields: Mapping[str, Array],
+        starts: Int[Array, "..."] | None,
+        deterministic: bool,
+    ) -> dict[str, Float[Array, "..."]]:
+        """What the head says of the tokens that it is asked for, and of each example's vector; an
+        encoder that combines what is said of all of an example's tokens overrides it.
+        """
+        del x_BLD, fields, starts
+        assert self.head is not None
+        return self.head(x_BPD, vector_BD, self.embedding.word.embedding, deterministic)
 
 
 def gates_below(name: str, gates: Gates) -> Gates:

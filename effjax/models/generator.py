@@ -24,9 +24,9 @@ from effjax.layers.norm import LayerNorm
 from effjax.models import registry
 from effjax.models.architecture import Architecture
 from effjax.models.base import EncoderConfig, Outputs, Runtime
-from effjax.models.model import Model, init_params
 from effjax.models.encoder import at_places, attention_mask, initializer
-from effjax.models.postnorm import PostNormBlock, PostNormEncoder, layer_rows
+from effjax.models.model import Model, init_params
+from effjax.models.postnorm import NORMED, PostNormBlock, PostNormEncoder, layer_rows
 from effjax.table import Axis, Row, Table, linear, norm, vector
 from effjax.types import Array, Batch, Float, Gates, Int, Shared
 
@@ -59,10 +59,10 @@ def with_generator(
             "a generator goes with a plain post-norm encoder, "
             f"which this {model.architecture.name} is not, or not any more"
         )
-    if model.config.embedding_size != model.config.hidden:
+    if model.config.factorised:
         raise ValueError(
-            f"a generator goes with an encoder whose words are as wide as its hidden states, not "
-            f"{model.config.embedding_size} and {model.config.hidden}"
+            "a generator goes with an encoder that has no projection between words "
+            f"({model.config.embedding_size} wide) and hidden states ({model.config.hidden})"
         )
     if generator.vocab_size != model.config.vocab_size:
         raise ValueError(
@@ -105,10 +105,11 @@ class Generator(nn.Module):
         config, dtype, init = self.config, self.runtime.dtype, initializer(self.config)
         if self.width != config.hidden:
             self.projection = Linear((self.width,), (config.hidden,), dtype, kernel_init=init)
-        self.blocks = [
-            PostNormBlock(config, spec, self.runtime, name=name)
+        made = {
+            name: PostNormBlock(config, spec, self.runtime, name=name)
             for name, spec in config.distinct_layers.items()
-        ]
+        }
+        self.blocks = [made[name] for name in config.layer_names]
         self.dense = Linear((config.hidden,), (self.width,), dtype, kernel_init=init)
         self.norm = LayerNorm(config.norm_eps)
         self.bias = self.param("bias", nn.initializers.zeros, (config.vocab_size,))
@@ -173,7 +174,8 @@ def generator_rows(config: EncoderConfig, width: int) -> list[Row]:
 
     Hugging Face has no such model; the names are only ours, in its manner.
     """
-    D, E = Axis("D", config.hidden, f"{PART}/hidden"), Axis("E", width, "hidden")
+    D = Axis("D", config.hidden, f"{PART}/hidden", NORMED)
+    E = Axis("E", width, "hidden", NORMED)
     V = Axis("V", config.vocab_size, "vocabulary")
     rows = linear("projection", (E,), (D,), hf=f"{PART}.projection") if width != D.size else []
     for i, (layer, spec) in enumerate(config.distinct_layers.items()):

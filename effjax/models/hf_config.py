@@ -75,8 +75,12 @@ def config_from_hf(
 
 @cache
 def field_kinds(architecture: Architecture) -> dict[str, Any]:
-    """The type of every field that an architecture can name."""
-    return {**architecture.layer_fields, **get_type_hints(architecture.config)}
+    """The type of every field that an architecture can name, those of its layers too."""
+    own = get_type_hints(architecture.config)
+    layer, _ = get_args(own["layers"])
+    # Where config.json has a size of heads, it may be null: then heads share out the hidden size.
+    kinds = {"depth": int, **get_type_hints(layer), **own, "head_size": int | None}
+    return {**kinds, **architecture.layer_fields}
 
 
 def check_field(name: str, value: Any, kind: Any, where: str) -> None:
@@ -90,7 +94,7 @@ def check_field(name: str, value: Any, kind: Any, where: str) -> None:
     if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
         names = ", ".join(one.__name__ for one in kinds)
         raise ValueError(f"{where} is {value!r}; expected {names}")
-    if int in kinds and value is not None and value < (name not in MAY_BE_ZERO):
+    if int in kinds and isinstance(value, int) and value < (name not in MAY_BE_ZERO):
         raise ValueError(f"{where} is {value}; expected a positive number")
     if name == "depth" and value > MAX_DEPTH:
         raise ValueError(f"{where} is {value}; expected at most {MAX_DEPTH} layers")

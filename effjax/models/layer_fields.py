@@ -11,14 +11,14 @@ from effjax.models.base import EncoderConfig, LayerSpec
 
 def uniform_layers(sizes: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The fields of an `EncoderConfig`, made of those that an architecture names: `depth`, `heads`
-    and `ffn` become its layers, and heads share out the hidden size.
+    and `ffn` become its layers, and heads share out the hidden size unless `head_size` is named.
 
     Raises:
         ValueError: the heads do not fit.
     """
     rest = dict(sizes)
     depth, layer = rest.pop("depth"), LayerSpec(heads=rest.pop("heads"), ffn=rest.pop("ffn"))
-    head_size = size_of_heads(rest["hidden"], layer.heads, where)
+    head_size = rest.get("head_size") or size_of_heads(rest["hidden"], layer.heads, where)
     return {**rest, "head_size": head_size, "layers": (layer,) * depth}
 
 
@@ -42,6 +42,21 @@ def uniform_fields(name: str, config: EncoderConfig) -> dict[str, Any]:
             "and a feed-forward network; "
             f"this model has {layer.heads} x {config.head_size}, hidden {config.hidden}, "
             f"ffn {layer.ffn}"
+        )
+    return {"depth": config.num_layers, "heads": layer.heads, "ffn": layer.ffn}
+
+
+def sized_fields(name: str, config: EncoderConfig) -> dict[str, Any]:
+    """The same where config.json also has the size of a head: heads need not fill the hidden size.
+
+    Raises:
+        ValueError: Hugging Face has no words for this model.
+    """
+    layer = same_layer(name, config)
+    if not layer.heads or not layer.ffn:
+        raise ValueError(
+            f"{name} in Hugging Face wants heads and a feed-forward network; "
+            f"this model has {layer.heads} heads, ffn {layer.ffn}"
         )
     return {"depth": config.num_layers, "heads": layer.heads, "ffn": layer.ffn}
 

@@ -62,14 +62,7 @@ FIELDS = {
     "classifier_activation": "classifier_activation",
 }
 
-LAYER_FIELDS = {
-    "depth": int,
-    "heads": int,
-    "ffn": int,
-    "networks": int,
-    "bottleneck_attention": bool,
-    "shared_bottleneck": bool,
-}
+LAYER_FIELDS = {"networks": int, "bottleneck_attention": bool, "shared_bottleneck": bool}
 
 DEFAULTS = {
     **bert.DEFAULTS,
@@ -263,6 +256,6 @@ MOBILEBERT = Architecture(
     today=today,
     defaults=DEFAULTS,
     requires={"use_bottleneck": True, "trigram_input": True, "is_decoder": False},
-    module=lambda config, head, runtime: MobileBertEncoder(own(config), head, runtime),
+    module=MobileBertEncoder,
     rows=lambda config, decoder: encoder_rows(own(config), NAMES, decoder),
 )

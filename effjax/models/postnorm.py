@@ -8,7 +8,8 @@ Face names and its heads; one whose attention or feed-forward network is of anot
 `make_attention`, `make_feedforward` or `make_norm`.
 """
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Mapping
 
 from flax import linen as nn
 
@@ -75,7 +76,7 @@ class PostNormEncoder(Encoder):
             config.positions,
             config.token_types,
             config.embedding_size,
-            config.hidden,
+            config.hidden if config.factorised else None,
             config.norm_eps,
             config.dropout,
             self.runtime.dtype,
@@ -83,34 +84,49 @@ class PostNormEncoder(Encoder):
         )
 
 
+NORMED = "the mean in every norm would change"
+"""Why an axis cannot shrink that norms go over."""
+
+
 def axes(config: EncoderConfig) -> tuple[Axis, Axis]:
     """The hidden axis, and the same as the output of a square product."""
-    fixed = "the mean in every norm would change"
-    return Axis("D", config.hidden, "hidden", fixed), Axis("Y", config.hidden, "hidden", fixed)
+    return Axis("D", config.hidden, "hidden", NORMED), Axis("Y", config.hidden, "hidden", NORMED)
 
 
 def embedding_axis(config: EncoderConfig) -> Axis:
-    """The axis of word vectors: the hidden one, where these are as wide."""
-    if config.embedding_size == config.hidden:
+    """The axis of word vectors: the hidden one, where no projection leads there."""
+    if not config.factorised:
         return axes(config)[0]
-    return Axis("E", config.embedding_size, "embedding", "the mean in its norm would change")
+    return Axis("E", config.embedding_size, "embedding", NORMED)
 
 
-def encoder_rows(config: EncoderConfig, names: Mapping[str, str], decoder: str | None) -> list[Row]:
+def encoder_rows(
+    config: EncoderConfig,
+    names: Mapping[str, str],
+    decoder: str | None,
+    hf_layer: Callable[[int], str] = str,
+) -> list[Row]:
     """The rows of embedding, layers and pooler.
 
     Args:
         names: Hugging Face's name of each module by ours, "{i}" standing for the layer.
         decoder: as of `embedding_rows`.
+        hf_layer: what stands for the i-th layer, those that share weights counting as one.
     """
     D, Y = axes(config)
     rows = embedding_rows(config, names, decoder)
     for i, (layer, spec) in enumerate(config.distinct_layers.items()):
-        own = {name: hf.format(i=i) for name, hf in names.items()}
-        rows += layer_rows(layer, spec, D, config.head_size, own)
+        own = {name: hf.format(i=hf_layer(i)) for name, hf in names.items()}
+        times = config.layer_names.count(layer)
+        rows += used(times, layer_rows(layer, spec, D, config.head_size, own))
     if config.pooler:
         rows += linear("pooler/dense", (D,), (Y,), hf=names["pooler"], use="sequence")
     return rows
+
+
+def used(times: int, rows: list[Row]) -> list[Row]:
+    """The rows of a layer that comes this often."""
+    return [dataclasses.replace(row, uses=row.uses * times) for row in rows]
 
 
 def embedding_rows(
@@ -135,7 +151,7 @@ def embedding_rows(
         types = Axis("T", config.token_types)
         rows += embedding("embedding/token_type/embedding", types, E, hf=names["token_type"])
     rows += norm("embedding/norm", E, hf=names["embedding_norm"])
-    if E != D:
+    if config.factorised:
         rows += linear("embedding/projection", (E,), (D,), hf=names["projection"])
     return rows
 

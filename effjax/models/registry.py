@@ -14,7 +14,16 @@ ARCHITECTURES = {
     "roberta": ("effjax.models.roberta:ROBERTA", "RoBERTa and DistilRoBERTa"),
     "mobilebert": ("effjax.models.mobilebert:MOBILEBERT", "MobileBERT and IB-BERT_LARGE"),
     "squeezebert": ("effjax.models.squeezebert:SQUEEZEBERT", "SqueezeBERT"),
+    "modernbert": ("effjax.models.modernbert:MODERNBERT", "ModernBERT and the Ettin encoders"),
+    "nomic_bert": ("effjax.models.nomicbert:NOMICBERT", "NomicBERT"),
+    "eurobert": ("effjax.models.eurobert:EUROBERT", "EuroBERT"),
     "xlm-roberta": ("effjax.models.roberta:XLM_ROBERTA", "XLM-R"),
+    "camembert": ("effjax.models.roberta:CAMEMBERT", "CamemBERT"),
+    "albert": ("effjax.models.albert:ALBERT", "ALBERT"),
+    "electra": ("effjax.models.electra:ELECTRA", "ELECTRA, discriminators and generators"),
+    "mpnet": ("effjax.models.mpnet:MPNET", "MPNet"),
+    "convbert": ("effjax.models.convbert:CONVBERT", "ConvBERT"),
+    "deberta-v2": ("effjax.models.deberta_v2:DEBERTA_V2", "DeBERTa-v2, DeBERTa-v3 and mDeBERTa"),
 }
 
 

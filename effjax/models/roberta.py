@@ -1,7 +1,7 @@
-"""RoBERTa and XLM-R: BERT's encoder with positions that begin after the padding index, and heads of
-their own.
+"""RoBERTa, XLM-R and CamemBERT: BERT's encoder with positions that begin after the padding index,
+and heads of their own.
 
-Source: arXiv 1907.11692 (RoBERTa), 1911.02116 (XLM-R).
+Source: arXiv 1907.11692 (RoBERTa), 1911.02116 (XLM-R), 1911.03894 (CamemBERT).
 """
 
 import dataclasses
@@ -31,11 +31,11 @@ ROBERTA_LM = {
 }
 
 
-def classifier(config: EncoderConfig, dtype: str) -> DenseClassifier:
-    """The head over <s>: a dense layer with tanh, then the classes."""
+def classifier(config: EncoderConfig, dtype: str, *, activation: str = "tanh") -> DenseClassifier:
+    """The head over <s>: a dense layer with an activation, then the classes."""
     dropout, classes = bert.classifier_dropout(config), len(config.labels)
     return DenseClassifier(
-        config.hidden, classes, "tanh", dropout, dropout, dtype, initializer(config)
+        config.hidden, classes, activation, dropout, dropout, dtype, initializer(config)
     )
 
 
@@ -79,9 +79,18 @@ ROBERTA = Architecture(
     rows=lambda config, decoder: encoder_rows(config, NAMES, decoder),
 )
 
-XLM_ROBERTA = dataclasses.replace(
-    ROBERTA,
-    name="xlm-roberta",
-    heads=heads("XLMRoberta"),
-    sizes={name: {**fields, "vocab_size": 250002} for name, fields in SIZES.items()},
-)
+
+def sibling(name: str, prefix: str, words: int) -> Architecture:
+    """The same architecture under another model_type, released with a vocabulary of this size."""
+    return dataclasses.replace(
+        ROBERTA,
+        name=name,
+        heads=heads(prefix),
+        sizes={size: {**fields, "vocab_size": words} for size, fields in SIZES.items()},
+        defaults={**DEFAULTS, "vocab_size": 30522},
+    )
+
+
+XLM_ROBERTA = sibling("xlm-roberta", "XLMRoberta", 250002)
+
+CAMEMBERT = sibling("camembert", "Camembert", 32005)

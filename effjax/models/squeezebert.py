@@ -99,7 +99,7 @@ def own(config: EncoderConfig) -> SqueezeBertConfig:
     return config
 
 
-class GroupedAttention(SelfAttention):
+class ConvolutionAttention(SelfAttention):
     """Attention whose products are in groups: queries of the first part of x are of the first heads
     or of part of one, and so on.
     """
@@ -122,12 +122,12 @@ class GroupedAttention(SelfAttention):
         return call
 
 
-class GroupedFeedForward(FeedForward):
+class ConvolutionFeedForward(FeedForward):
     """A feed-forward network whose products are in groups."""
 
     groups: Mapping[str, int]
 
-    def linear(self, name: str, inputs: int, outputs: int) -> Callable[..., Array]:
+    def linear(self, name: str, inputs: int, outputs: int) -> nn.Module:
         """One of the two products."""
         if self.groups[name] == 1:
             return super().linear(name, inputs, outputs)
@@ -147,13 +147,13 @@ class SqueezeBertBlock(PostNormBlock):
         config = self.config
         sizes = (config.hidden, self.spec.heads, config.head_size, config.attention_dropout)
         how = (self.runtime.attention, self.runtime.dtype, initializer(config))
-        return GroupedAttention(*sizes, *how, config.groups(ATTENTION))
+        return ConvolutionAttention(*sizes, *how, config.groups(ATTENTION))
 
     def make_feedforward(self) -> nn.Module:
         config = self.config
         sizes = (config.hidden, self.spec.ffn, config.activation)
         how = (self.runtime.dtype, initializer(config))
-        return GroupedFeedForward(*sizes, *how, config.groups(FEEDFORWARD))
+        return ConvolutionFeedForward(*sizes, *how, config.groups(FEEDFORWARD))
 
 
 class SqueezeBertEncoder(PostNormEncoder):

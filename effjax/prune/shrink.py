@@ -85,7 +85,7 @@ def shrunk_config(config: EncoderConfig, keep: Keep) -> EncoderConfig:
     for instance, kept in keep.items():
         name, _, field = instance.partition("/")
         for i in (i for i, layer in enumerate(config.layer_names) if layer == name):
-            layers[i] = layers[i].shrunk(field, len(kept))
+            layers[i] = layers[i].shrunk(field, kept.tolist())
     config = config.replace(layers=tuple(layers))
     return renumbered(config, keep["vocabulary"]) if "vocabulary" in keep else config
 

@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from effjax.distill import CachedOutputs, TaskLoss, Weighted, init_student
 from effjax.files import atomic_file, write_json
 from effjax.models.base import Runtime
 from effjax.models.model import Model, init_params
+from effjax.recipe.new_models import new_model
 from effjax.recipe.prepare import Data
 from effjax.recipe.provenance import commit, finish
 from effjax.recipe.spec import Search, Student
@@ -23,8 +24,6 @@ from effjax.train.checkpoint import forget_checkpoints
 from effjax.train.loop import FitOptions, Progress
 from effjax.train.mesh import gathered
 from effjax.train.processes import by_first, exists
-
-ARMS = ("distilled", "control", "random")
 
 Scores = dict[str, dict[str, float]]
 """Official metrics by evaluation set."""
@@ -59,6 +58,8 @@ class Bench:
     """What all arms share.
 
     Attributes:
+        data: the task in the teacher's tokens.
+        own: the same in those of each student that has others, by name.
         teacher: the trained teacher.
         cached: its outputs over the transfer examples.
         objective: of the distilled arm.
@@ -68,6 +69,7 @@ class Bench:
     """
 
     data: Data
+    own: Mapping[str, Data]
     teacher: Model
     cached: CachedOutputs
     objective: Weighted
@@ -75,13 +77,41 @@ class Bench:
     how: FitOptions
     out: Path
 
+    def read_by(self, student: Student) -> Data:
+        """The task in the tokens that this student reads."""
+        return self.own.get(student.name, self.data)
+
 
 def start(teacher: Model, student: Student, arm: str, *, seed: int, runtime: Runtime) -> Model:
-    """The student before training: teacher layers; in the random arm, random arrays instead."""
-    model = init_student(teacher, layers=student.layers).replace(runtime=runtime)
+    """The student before training; in the random arm its arrays are random.
+
+    Args:
+        seed: of what is new.
+    """
+    key = jax.random.key(seed)
+    model = made(teacher, student, key).replace(runtime=runtime)
     if arm != "random":
         return model
-    return model.replace(params=init_params(model.table, model.config, jax.random.key(seed)))
+    return model.replace(params=init_params(model.table, model.config, key))
+
+
+def made(teacher: Model, student: Student, key: jax.Array) -> Model:
+    """The student that a recipe describes, with the teacher's head and labels."""
+    config = teacher.config
+    if student.layers is not None:
+        return init_student(teacher, layers=student.layers)
+    if student.source is not None:
+        return hf.from_pretrained(student.source, head=config.head, labels=config.labels, key=key)
+    assert student.model is not None  # one of the three is given
+    return new_model(
+        student.model,
+        config.head,
+        vocab_size=config.vocab_size,
+        pad_id=config.pad_token_id,
+        max_length=config.max_length,
+        labels=config.labels,
+        key=key,
+    )
 
 
 def train_arm(
@@ -99,7 +129,7 @@ def train_arm(
     distilled = arm == "distilled"
     result = fit(
         start(bench.teacher, student, arm, seed=seed, runtime=bench.training.runtime()),
-        bench.data.transfer,
+        bench.read_by(student).transfer,
         bench.objective if distilled else Weighted(task=(1.0, TaskLoss())),
         replace(bench.training, learning_rate=rate),
         seed=seed,
@@ -117,8 +147,8 @@ def choose_rate(
     bench: Bench, student: Student, arm: str, search: Search, progress: Callable[[str], Progress]
 ) -> float:
     """The learning rate with the best headline metric on validation after a short run."""
-    validation = bench.data.validation
-    if validation is None:
+    data = bench.read_by(student)
+    if data.validation is None:
         return search.learning_rates[0]
     folder, scores = bench.out / "runs" / student.name / arm / "search", {}
     for rate in search.learning_rates:
@@ -135,10 +165,10 @@ def choose_rate(
                 progress=progress(label),
                 steps=search.steps,
             )
-            metrics = evaluate(model, bench.data.task, validation).metrics
+            metrics = evaluate(model, data.task, data.validation).metrics
             by_first(functools.partial(write_json, done, metrics))
             by_first(functools.partial(forget_checkpoints, folder / f"{rate:g}"))
-        scores[rate] = json.loads(done.read_text())[bench.data.task.metrics[0]]
+        scores[rate] = json.loads(done.read_text())[data.task.metrics[0]]
     return max(scores, key=lambda rate: scores[rate])
 
 
@@ -163,11 +193,11 @@ def run_arm(
     model, steps, seconds = train_arm(
         bench, student, arm, seed=seed, rate=rate, folder=folder, progress=progress, steps=None
     )
-    scores, right = {}, {}
-    for name, prepared in bench.data.evaluation.items():
-        scores[name], right[name] = evaluate(model, bench.data.task, prepared)
+    data, scores, right = bench.read_by(student), {}, {}
+    for name, prepared in data.evaluation.items():
+        scores[name], right[name] = evaluate(model, data.task, prepared)
     if save_to is not None:
-        save(model, save_to, bench.data.tokenizer, scores)
+        save(model, save_to, data.tokenizer, scores)
     run = Run(student.name, arm, seed, rate, steps, seconds, commit(), scores, right)
     by_first(lambda: write_run(run, folder))
     return run

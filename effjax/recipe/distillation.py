@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from effjax import measure
+from effjax import hf, measure
 from effjax.data.tables import TextFiles
-from effjax.distill import Needs, Weighted, cache_outputs, init_student
+from effjax.distill import Needs, Weighted, cache_outputs
 from effjax.models.base import Runtime
-from effjax.recipe.arms import ARMS, Bench, Run, choose_rate, run_arm
+from effjax.models.model import Model
+from effjax.recipe.arms import Bench, Run, choose_rate, run_arm, start
 from effjax.recipe.prepare import Data, prepare_data, train_teacher
 from effjax.recipe.progress import Bars
 from effjax.recipe.provenance import RECIPE, provenance
@@ -27,9 +28,12 @@ from effjax.train.processes import by_first
 class Distillation:
     """One teacher, students distilled from it, and their controls.
 
-    For every student there are three arms of the same size and number of steps: `distilled` starts
-    from teacher layers and learns from `objective`; `control` starts from the same arrays and
-    learns from the labels; `random` starts from random arrays and learns from the labels.
+    For every student there are arms of the same size and number of steps: `distilled` learns from
+    `objective`; `control` starts from the same arrays and learns from the labels; of a student that
+    is made of teacher layers, `random` starts from random arrays and learns from the labels.
+
+    A student with a tokenizer of its own reads its own tokens of the same texts; then objectives
+    that compare teacher and student token by token are refused.
 
     Attributes:
         task: name of the task, "glue/sst2" (`effjax list tasks`); or files of one's own, as
@@ -121,27 +125,39 @@ class Distillation:
         scores, right = {}, {}
         for name, prepared in data.evaluation.items():
             scores[name], right[name] = evaluate(teacher, data.task, prepared)
-        configs = {"teacher": teacher.config}
-        students = [init_student(teacher, student.layers).config for student in self.students]
-        needs = [self.objective.needs(config, configs) for config in students]
-        wanted = functools.reduce(operator.or_, (need.get("teacher", Needs()) for need in needs))
+        own = {student.name: read for student in self.students if (read := reread(student, data))}
+        wanted = [self.needs(teacher, student) for student in self.students]
+        for student, need in zip(self.students, wanted, strict=True):
+            if student.name in own:
+                check_tokens(student, need)
+        wanted = functools.reduce(operator.or_, wanted)
         cached = cache_outputs(
             teacher, data.transfer, wanted, progress=bars.counting("teacher's outputs")
         )
-        bench = Bench(data, teacher, cached, self.objective, self.training, how, out)
+        bench = Bench(data, own, teacher, cached, self.objective, self.training, how, out)
         return bench, scores, right
+
+    def needs(self, teacher: Model, student: Student) -> Needs:
+        """What the objective reads of the teacher for this student."""
+        config = self.begun(teacher, student).config
+        found = self.objective.needs(config, {"teacher": teacher.config})
+        return found.get("teacher", Needs())
+
+    def begun(self, teacher: Model, student: Student) -> Model:
+        """A student before training, as it is measured."""
+        return start(teacher, student, "distilled", seed=self.seeds[0], runtime=Runtime.auto())
 
     def train_arms(self, bench: Bench, bars: Bars) -> list[Run]:
         """Every arm of every student with every seed; the first distilled seed is saved."""
-        trainings = len(self.students) * len(ARMS) * len(self.seeds)
-        bars.expect(trainings)
+        bars.expect(sum(len(student.arms) for student in self.students) * len(self.seeds))
         runs = []
         for student in self.students:
             rates = {
-                arm: choose_rate(bench, student, arm, self.search, bars.training) for arm in ARMS
+                arm: choose_rate(bench, student, arm, self.search, bars.training)
+                for arm in student.arms
             }
             for seed in self.seeds:
-                for arm in ARMS:
+                for arm in student.arms:
                     label = f"{student.name} {arm}, seed {seed}"
                     published = arm == "distilled" and seed == self.seeds[0]
                     run = run_arm(
@@ -162,9 +178,7 @@ class Distillation:
         student.
         """
         models = {"teacher": bench.teacher}
-        models |= {
-            student.name: init_student(bench.teacher, student.layers) for student in self.students
-        }
+        models |= {student.name: self.begun(bench.teacher, student) for student in self.students}
         models = {name: model.replace(runtime=Runtime.auto()) for name, model in models.items()}
         sizes = {}
         bar = bars.counting("latency")
@@ -184,3 +198,22 @@ class Distillation:
                 speedup={shape: compared.speedup(name) for shape, compared in comparisons.items()},
             )
         return sizes
+
+
+def reread(student: Student, data: Data) -> Data | None:
+    """The task in the student's own tokens; None where these are the teacher's."""
+    if student.source is None:
+        return None
+    tokenizer = hf.load_tokenizer(student.source)
+    if tokenizer.get_vocab() == data.tokenizer.get_vocab():
+        return None
+    return data.splits.tokenised(tokenizer, data.length)
+
+
+def check_tokens(student: Student, needs: Needs) -> None:
+    """Raises a ValueError where a student with tokens of its own is to match the teacher's."""
+    if needs.hidden:
+        raise ValueError(
+            f"student {student.name!r} has a tokenizer of its own, and the objective compares "
+            "hidden states token by token; expected one of task logits"
+        )

@@ -8,10 +8,10 @@ import jax
 from effjax.data.encode import Encoded
 from effjax.data.masking import Masking
 from effjax.distill import GeneratorLM, MaskedLM, ReplacedTokens, Weighted
-from effjax.models import create, registry
 from effjax.models.base import Head, Runtime
 from effjax.models.generator import with_generator, without_generator
 from effjax.models.model import Model
+from effjax.recipe.new_models import new_model
 from effjax.recipe.spec import NewModel
 from effjax.train.masked import evaluate_masked_lm, evaluate_replaced_tokens
 
@@ -58,28 +58,15 @@ class Beginning:
         Raises:
             ValueError: there is no such architecture or size, or its sizes do not fit together.
         """
-        architecture = registry.get(new.architecture)
-        after_padding = architecture.constants.get("first_position") == "after-padding"
-        sizes = {
-            "vocab_size": self.masking.vocab_size,
-            "pad_token_id": self.pad_id,
-            "positions": self.max_length + (self.pad_id + 1 if after_padding else 0),
-            "hidden": new.hidden,
-            "depth": new.layers,
-            "heads": new.heads,
-            "ffn": new.ffn,
-            "dropout": new.dropout,
-            "attention_dropout": new.dropout,
-        }
-        fields = {architecture.fields[name]: x for name, x in sizes.items() if x is not None}
-        return create(
-            new.architecture,
-            size=new.size,
-            head=head,
+        return new_model(
+            new,
+            head,
+            vocab_size=self.masking.vocab_size,
+            pad_id=self.pad_id,
+            max_length=self.max_length,
+            labels=labels,
             key=jax.random.key(self.seed),
             runtime=self.runtime,
-            **fields,
-            **({"id2label": dict(enumerate(labels))} if labels else {}),
         )
 
 

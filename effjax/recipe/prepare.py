@@ -32,6 +32,8 @@ class Data:
     """A task, tokenised.
 
     Attributes:
+        splits: the texts behind it.
+        length: the most tokens of an example.
         train: what the teacher is trained on.
         transfer: what every arm of every student is trained on; all of `train`, or a part of it.
         validation: what learning rates are chosen by, None without a search.
@@ -39,11 +41,41 @@ class Data:
     """
 
     task: Task
+    splits: "Splits"
     tokenizer: Any
+    length: int
     train: Encoded
     transfer: Encoded
     validation: Prepared | None
     evaluation: dict[str, Prepared]
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """A task's examples, shared out before anything is trained; fields as of `Data`."""
+
+    task: Task
+    train: AnyExamples
+    transfer: AnyExamples
+    validation: AnyExamples | None
+    evaluation: dict[str, AnyExamples]
+
+    def tokenised(self, tokenizer: Any, length: int) -> Data:
+        """All of them in the tokens of one tokenizer, at most `length` of each example."""
+
+        def read(examples: AnyExamples) -> Prepared:
+            return prepare(self.task, tokenizer, examples, length)
+
+        return Data(
+            self.task,
+            self,
+            tokenizer,
+            length,
+            read(self.train).encoded,
+            read(self.transfer).encoded,
+            None if self.validation is None else read(self.validation),
+            {name: read(rows) for name, rows in self.evaluation.items()},
+        )
 
 
 def opened(source: str | TextFiles) -> tuple[Task, Callable[[str], AnyExamples]]:
@@ -88,17 +120,9 @@ def prepare_data(
     chosen_by = None
     if validation:
         train, chosen_by = split_off(train, validation, seed + 1)
-    tokenizer = tokenizer_of(teacher, train)
-    length = teacher.training.max_length
     kept = split_off(train, transfer, seed + 2)[1] if transfer else train
-    return Data(
-        task,
-        tokenizer,
-        prepare(task, tokenizer, train, length).encoded,
-        prepare(task, tokenizer, kept, length).encoded,
-        None if chosen_by is None else prepare(task, tokenizer, chosen_by, length),
-        {name: prepare(task, tokenizer, rows, length) for name, rows in evaluation.items()},
-    )
+    tokenizer, texts = tokenizer_of(teacher, train), (train, kept, chosen_by, evaluation)
+    return Splits(task, *texts).tokenised(tokenizer, teacher.training.max_length)
 
 
 def tokenizer_of(teacher: Teacher, train: AnyExamples) -> Any:

@@ -13,8 +13,9 @@ from effjax.data.metrics import paired_bootstrap, wilson_interval
 from effjax.data.tasks import Task
 from effjax.files import atomic_file, write_json
 from effjax.measure import Latency, Speedup
-from effjax.recipe.arms import ARMS, Run
+from effjax.recipe.arms import Run
 from effjax.recipe.figure import draw
+from effjax.recipe.spec import ARMS
 
 Report = dict[str, Any]
 
@@ -45,6 +46,7 @@ def results(
         for s in students
         for arm in ARMS
     }
+    groups = {key: group for key, group in groups.items() if group}
     metric = task.metrics[0]
     return {
         "task": task.name,
@@ -60,6 +62,7 @@ def results(
                     for name, scores in teacher_scores.items()
                 }
                 for arm in ARMS
+                if (student, arm) in groups
             }
             for student in students
         },
@@ -70,7 +73,7 @@ def results(
                     for name in teacher_right
                 }
                 for arm in ("control", "random")
-                if not task.regression
+                if (student, arm) in groups and not task.regression
             }
             for student in students
         },

@@ -1,10 +1,16 @@
 """The parts that a recipe is made of, and what all recipes say of their trainings."""
 
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from effjax.train import Mesh, Training
 from effjax.train.loop import FitOptions
+
+Arm = Literal["distilled", "control", "random"]
+ARMS: tuple[Arm, ...] = ("distilled", "control", "random")
+"""The ways to train one student: from the objective, or from the labels, then also from random
+arrays.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +51,7 @@ class NewModel:
         heads: attention heads.
         ffn: width of the feed-forward network.
         dropout: of hidden states and attention.
+        fields: further fields of its config.json, with their values.
     """
 
     architecture: str = "bert"
@@ -54,19 +61,37 @@ class NewModel:
     heads: int | None = None
     ffn: int | None = None
     dropout: float | None = None
+    fields: tuple[tuple[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Student:
-    """A student of the teacher's width.
+    """A student: some of the teacher's layers, a new model, or a pretrained one.
 
     Attributes:
         name: what tables call it.
         layers: the teacher layers that it starts from, counted from 0.
+        model: a new model, of any architecture; it reads the teacher's tokens.
+        source: a hub id or folder of an encoder, of any architecture; it reads its own tokens.
     """
 
     name: str
-    layers: tuple[int, ...]
+    layers: tuple[int, ...] | None = None
+    model: NewModel | None = None
+    source: str | None = None
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("layers", "model", "source") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"student {self.name!r} has {' and '.join(given) or 'none'} "
+                "of layers, model and source; expected one"
+            )
+
+    @property
+    def arms(self) -> tuple[Arm, ...]:
+        """How it is trained; one that is not made of the teacher's layers has no start to lose."""
+        return ARMS if self.layers is not None else ("distilled", "control")
 
 
 @dataclass(frozen=True, kw_only=True)

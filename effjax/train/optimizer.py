@@ -4,6 +4,7 @@ What decays and which layer a parameter belongs to is read from the parameter ta
 """
 
 import re
+from itertools import takewhile
 
 import jax
 import jax.numpy as jnp
@@ -49,15 +50,27 @@ def layer_factors(table: Table, layers: int, decay: float) -> PyTree:
     """`decay` to the power of a parameter's distance from the head.
 
     Source: arXiv 2003.10555, appendix B, as released: the head and the pooler have distance 0,
-    the last layer 2, the first one `layers` + 1, the embeddings `layers` + 2.
+    the last layer 2, the first one `layers` + 1, the embeddings, and what else the table has before
+    the first layer, `layers` + 2.
+
+    Raises:
+        ValueError: layers share weights, which then have no distance of their own.
     """
+    layer_of = {row.path: re.match(r"layer_(\d+)/", row.path) for row in table}
+    own = len({layer[1] for layer in layer_of.values() if layer})
+    if own < layers:
+        raise ValueError(
+            f"training: layer_decay is {decay}; the {layers} layers of this model share the "
+            f"weights of {own}, which have no one depth; allowed: 1"
+        )
+    below = set(takewhile(lambda path: not layer_of[path], layer_of))
 
     def distance(path: str) -> int:
-        if found := re.match(r"layer_(\d+)/", path):
-            return layers + 1 - int(found[1])
-        return layers + 2 if path.startswith("embedding/") else 0
+        if layer := layer_of[path]:
+            return layers + 1 - int(layer[1])
+        return layers + 2 if path in below else 0
 
-    return unflatten({row.path: decay ** distance(row.path) for row in table})
+    return unflatten({path: decay ** distance(path) for path in layer_of})
 
 
 def scale(updates: PyTree, factors: PyTree) -> PyTree:

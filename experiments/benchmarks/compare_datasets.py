@@ -8,11 +8,13 @@ is checked to give the same logits. Writes paper/results/benchmark_datasets.json
 The examples are random ones of a task's training set, through TFDS; tokenisation is not timed.
 """
 
+import contextlib
 import dataclasses
 import itertools
 import os
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +23,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"  # before effjax imports JAX; the workers in
 import numpy as np
 import tyro
 from compare_torch import ROOT, commit
+from compare_torch import load as load_earlier
 from dataset_cells import DatasetCell
 from turns import Samples, Worker, take
 
@@ -133,26 +136,49 @@ def table(results: dict[str, Any]) -> str:
 
 
 def run(settings: Settings) -> dict[str, Any]:
-    """Measures every row; the file is written after each."""
-    workers = {name: Worker(module) for name, module in SIDES.items()}
-    begun = time.perf_counter()
-    try:
+    """Measures every row that the result file lacks; the file is written after each.
+
+    A row has new processes, since none gives back the memory that it has had once.
+    """
+    with started() as workers:
         machine = workers["jax"].ask("describe") | workers["torch"].ask("describe")
-        results = {"machine": machine, "commit": commit(), "source": settings.source}
-        results |= {"data": {}, "rows": []}
-        for task in settings.tasks:
-            with tempfile.TemporaryDirectory() as folder:
-                results["data"][task] = write_folder(settings, task, Path(folder))
-                for mode, dtype in itertools.product(settings.modes, settings.dtypes):
-                    cell = DatasetCell(task=task, mode=mode, dtype=dtype, folder=folder)
-                    results["rows"].append(measure(cell, workers, settings))
-                    results["wall_seconds"] = round(time.perf_counter() - begun, 1)
-                    write_json(settings.out, results)
-                    print(table(results).splitlines()[-1], flush=True)
+    results = load_results(settings, machine)
+    done = {(row["task"], row["mode"], row["dtype"]) for row in results["rows"]}
+    for task in settings.tasks:
+        kinds = itertools.product(settings.modes, settings.dtypes)
+        missing = [kind for kind in kinds if (task, *kind) not in done]
+        with tempfile.TemporaryDirectory() as folder:
+            results["data"][task] = write_folder(settings, task, Path(folder))
+            for mode, dtype in missing:
+                begun = time.perf_counter()
+                cell = DatasetCell(task=task, mode=mode, dtype=dtype, folder=folder)
+                with started() as workers:
+                    row = measure(cell, workers, settings)
+                wall = round(time.perf_counter() - begun, 1)
+                results["rows"].append(row | {"commit": commit(), "wall_seconds": wall})
+                write_json(settings.out, results)
+                print(table(results).splitlines()[-1], flush=True)
+    return results
+
+
+@contextlib.contextmanager
+def started() -> Iterator[dict[str, Worker]]:
+    """A process for each side."""
+    workers = {name: Worker(module) for name, module in SIDES.items()}
+    try:
+        yield workers
     finally:
         for worker in workers.values():
             worker.close()
-    return results
+
+
+def load_results(settings: Settings, machine: dict[str, Any]) -> dict[str, Any]:
+    """The results so far, from this very machine and these versions; `compare_torch.load` raises
+    where they are not.
+    """
+    results = load_earlier(settings.out, machine)
+    results.pop("cells", None)
+    return {"source": settings.source, "data": {}, "rows": []} | results
 
 
 if __name__ == "__main__":

@@ -20,6 +20,13 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 
 def prepare(cell: Cell, config: dict[str, Any]) -> tuple[Call, None]:
     """A call that runs the cell once on a model with this config.json."""
+    model, batch = build(cell, config)
+    make = inference if cell.mode == "inference" else training
+    return make(model, batch, cell.dtype), None
+
+
+def build(cell: Cell, config: dict[str, Any]) -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
+    """A model with this config.json and the cell's batch."""
     torch.set_num_threads(CORES)
     torch.manual_seed(0)
     model = AutoModelForSequenceClassification.from_config(
@@ -32,8 +39,7 @@ def prepare(cell: Cell, config: dict[str, Any]) -> tuple[Call, None]:
     }
     if config.get("type_vocab_size"):
         batch["token_type_ids"] = torch.zeros(shape, dtype=torch.long)
-    make = inference if cell.mode == "inference" else training
-    return make(model, batch, cell.dtype), None
+    return model, batch
 
 
 def inference(model: torch.nn.Module, batch: dict[str, torch.Tensor], dtype: str) -> Call:

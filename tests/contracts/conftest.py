@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+
 from effjax.models import registry
 from effjax.models.base import Head, Runtime
 from effjax.models.hf_config import config_from_hf
@@ -53,12 +54,12 @@ class Pair:
         return model.module.apply({"params": model.params}, batch, gates=gates)
 
     @functools.cached_property
-    def modules(self) -> dict[str, np.ndarray]:
-        """What every torch module that has parameters returned, by its name."""
-        found: dict[str, np.ndarray] = {}
+    def modules(self) -> dict[str, list[np.ndarray]]:
+        """What every torch module that has parameters returned each time, by its name."""
+        found: dict[str, list[np.ndarray]] = {}
         hooks = [
             module.register_forward_hook(
-                lambda _, __, result, name=name: found.__setitem__(name, result.numpy())
+                lambda _, __, result, name=name: found.setdefault(name, []).append(result.numpy())
             )
             for name, module in self.torch.named_modules()
             if list(module.parameters(recurse=False)) and not list(module.children())
@@ -73,6 +74,16 @@ class Pair:
         inputs = {name: torch.from_numpy(value) for name, value in self.batch.items()}
         with torch.no_grad():
             return self.torch(**inputs, output_hidden_states=True, output_attentions=True)
+
+    def returned(self, layer: int, path: str) -> np.ndarray:
+        """What the torch module of a parameter of that layer returned there; one that layers share
+        has returned something for each.
+        """
+        names = self.model.config.layer_names
+        calls = self.modules[self.module_of(f"{names[layer]}/{path}")]
+        found = calls[names[:layer].count(names[layer])]
+        first = CONTRACTS[self.model.architecture.name].channels_first
+        return found.swapaxes(1, 2) if first else found
 
     def module_of(self, path: str) -> str:
         """The torch module that the parameter at a path of ours belongs to."""

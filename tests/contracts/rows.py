@@ -49,8 +49,9 @@ class Contract:
         unusual: as `UNUSUAL`, for names of fields that only this architecture has.
         noise: standard deviation of what is added to every parameter of the tiny model; where no
             norm bounds the hidden states they grow with it, and rounding with them.
+        channels_first: whether the modules of torch's layers return [B, C, L].
+        attentions: what torch calls so: softmax(scores + mask), or those scores.
         lengths: tokens in each row of the tiny batch.
-        attentions: what torch calls so: softmax(scores + mask), or SqueezeBERT's scores + mask.
         published: parameters of the bare encoder by size: embeddings and layers, with the pooler
             where the model has one, without any head.
     """
@@ -58,8 +59,9 @@ class Contract:
     fields: Mapping[str, Any] = field(default_factory=dict)
     unusual: Mapping[str, Any] = field(default_factory=dict)
     noise: float = 0.2
-    lengths: tuple[int, ...] = (11, 7, 1)
+    channels_first: bool = False
     attentions: Literal["weights", "scores"] = "weights"
+    lengths: tuple[int, ...] = (11, 7, 1)
     published: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -68,6 +70,123 @@ CONTRACTS = {
     "distilbert": Contract(published={"base": 66_362_880}),
     "roberta": Contract(published={"base": 124_645_632}),
     "xlm-roberta": Contract(),
+    "camembert": Contract(published={"base": 110_621_952}),
+    "albert": Contract(
+        fields={"embedding_size": 20, "num_hidden_groups": 2, "inner_group_num": 2},
+        unusual={"embedding": 20, "groups": 2, "group_size": 3},
+        published={"base": 11_683_584, "large": 17_683_968, "xxlarge": 222_595_584},
+    ),
+    "electra": Contract(
+        fields={"embedding_size": 20},
+        unusual={"embedding": 20, "summary_dropout": 0.55},
+        published={"small": 13_483_008, "base": 108_891_648, "large": 334_092_288},
+    ),
+    # Distances on both sides of where the buckets of one distance end and three ranges begin.
+    "mpnet": Contract(
+        unusual={"pad_token_id": 1}, lengths=(25, 12, 1), published={"base": 109_486_464}
+    ),
+    "convbert": Contract(
+        fields={
+            "num_attention_heads": 6,
+            "embedding_size": 28,
+            "conv_kernel_size": 5,
+        },
+        unusual={"hidden": 40, "embedding": 28, "head_ratio": 1, "kernel_width": 7, "groups": 5},
+    ),
+    "deberta-v2": Contract(
+        fields={
+            "relative_attention": True,
+            "position_biased_input": False,
+            "norm_rel_ebd": "layer_norm",
+            "pos_att_type": "p2c|c2p",
+            "share_att_key": True,
+            "position_buckets": 6,
+            "max_relative_positions": 9,
+            "embedding_size": 28,
+            "conv_kernel_size": 5,
+            "pooler_hidden_act": "tanh",
+        },
+        unusual={
+            "embedding": 28,
+            "terms": "c2p",
+            "share_att_key": True,
+            "conv_activation": "relu",
+            "pooler_dropout": 0.15,
+            "pooler_activation": "tanh",
+            "legacy": False,
+            "position_buckets": 10,
+            "max_relative_positions": 40,
+            "conv_kernel_size": 5,
+            "attention_head_size": 9,
+            "pooler_hidden_size": 36,
+        },
+    ),
+    "modernbert": Contract(
+        fields={
+            "local_attention": 5,
+            "layer_types": ["full_attention", "sliding_attention", "sliding_attention"],
+            "embedding_dropout": 0.1,
+            "attention_dropout": 0.1,
+            "mlp_dropout": 0.1,
+            **dict.fromkeys(("bos_token_id", "cls_token_id"), 0),
+            **dict.fromkeys(("eos_token_id", "sep_token_id"), 2),
+        },
+        unusual={
+            "hidden": 40,
+            "layer_types": ["sliding_attention", "full_attention", "full_attention"]
+            + ["sliding_attention"] * 2,
+            "window": 11,
+            "rope": {
+                "full_attention": {"rope_theta": 7.0, "rope_type": "default"},
+                "sliding_attention": {"rope_theta": 9.5, "rope_type": "default"},
+            },
+            "norm_bias": True,
+            "attention_bias": True,
+            "ffn_bias": True,
+            "ffn_dropout": 0.15,
+            "head_bias": True,
+            "head_activation": "silu",
+            "decoder_bias": False,
+            "pooling": "mean",
+        },
+        lengths=(17, 9, 1),
+        published={
+            "base": 149_014_272,
+            "large": 394_781_696,
+            "ettin-17m": 16_797_440,
+            "ettin-32m": 31_883_136,
+            "ettin-68m": 68_144_640,
+            "ettin-150m": 149_014_272,
+        },
+    ),
+    "nomic_bert": Contract(
+        fields={"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1},
+        unusual={
+            "head_size": 14,
+            "rope": {"rope_theta": 7.0, "rope_type": "default"},
+        },
+        published={"base": 136_731_648},
+    ),
+    "eurobert": Contract(
+        fields={
+            "num_attention_heads": 6,
+            "num_key_value_heads": 3,
+            "head_dim": 10,
+            "attention_dropout": 0.1,
+            "bos_token_id": 0,
+            "eos_token_id": 2,
+            "mask_token_id": 2,
+        },
+        unusual={
+            "head_size": 14,
+            "kv_heads": 2,
+            "rope": {"rope_theta": 7.0, "rope_type": "default"},
+            "attention_bias": True,
+            "ffn_bias": True,
+            "pooling": "mean",
+        },
+        published={"210m": 211_766_016, "610m": 607_874_688},
+    ),
     "mobilebert": Contract(
         fields={
             "embedding_size": 14,
@@ -105,13 +224,16 @@ CONTRACTS = {
             "up_groups": 2,
             "down_groups": 1,
         },
+        channels_first=True,
         attentions="scores",
         published={"uncased": 51_089_664},
     ),
 }
 
 UNSUPPORTED: Mapping[tuple[str, str], str] = {
-    ("mobilebert", "extra padding"): "a row's last token reads the vector of the padding behind it",
+    ("convbert", "no-heads"): "every head of the span convolution reads the queries of all heads",
+    ("convbert", "extra padding"): "its convolution reads padding, in Hugging Face too",
+    ("mobilebert", "extra padding"): "its trigrams read padding, in Hugging Face too",
     ("squeezebert", "pruning"): "the products around it are in equal groups",
 }
 """By architecture and contract, a part of the message or the reason."""

@@ -10,6 +10,7 @@ import pytest
 from effjax.data import Encoded
 from effjax.data.layouts import ALL, ASSEMBLE, Layout
 from effjax.distill import MaskedLM, TaskLoss, Weighted
+from effjax.models import registry
 from effjax.models.base import Head, Runtime
 from effjax.train.step import init_state, train_step
 from effjax.train.training import Training
@@ -37,6 +38,10 @@ def encoded(labels: np.ndarray) -> Encoded:
 def test_a_training_step_lowers(
     pair: Callable[..., Any], name: str, trained: Head, layout: Layout
 ) -> None:
+    if trained not in registry.get(name).heads:
+        with pytest.raises(ValueError, match=f"{name} has no head '{trained}'"):
+            registry.get(name).head_spec(trained)
+        return
     model = pair(name, trained).model
     (batch,) = ASSEMBLE[layout](encoded(LABELS[trained]), np.arange(3), 1, 4, 1, ALL)
     if not model.config.token_types:

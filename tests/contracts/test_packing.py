@@ -1,7 +1,7 @@
 """Contract: an example has the same outputs, loss and gradients packed with others as alone."""
 
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -18,7 +18,13 @@ from effjax.tree import flatten
 from tests.contracts.rows import UNSUPPORTED
 
 TOLERANCE = 1e-5
-PER_TOKEN = ("masked-lm", "token-classification", "question-answering", "pretraining")
+PER_TOKEN = (
+    "masked-lm",
+    "token-classification",
+    "question-answering",
+    "pretraining",
+    "replaced-token-detection",
+)
 
 Build = Callable[[str, Head | None], Any]
 Batch = dict[str, np.ndarray]
@@ -43,22 +49,25 @@ def run(model: Model, batch: Batch, params: Any = None) -> Outputs:
     return model.module.apply({"params": params}, given)  # pyright: ignore[reportReturnType]
 
 
-def rows_alone(batch: Batch) -> Iterator[Batch]:
-    """Each example of a padded batch in a row of its own, without padding."""
-    wide = batch["attention_mask"].ndim == 3
-    flat = {name: value.reshape(-1, value.shape[-1]) for name, value in batch.items()}
-    for i, length in enumerate(flat["attention_mask"].sum(axis=1)):
-        row = {name: value[i : i + 1, :length] for name, value in flat.items()}
-        yield {name: value[None] for name, value in row.items()} if wide else row
+def alone(both: Any, *, padded: bool) -> list[tuple[Outputs, np.ndarray]]:
+    """The outputs for each example alone, and where in them there are tokens: of the padded batch,
+    or, where outputs depend on padding, of every example without any.
+    """
+    if padded:
+        return [(both.ours, both.mask)]
+    found = []
+    for i, mask in enumerate(both.batch["attention_mask"]):
+        length = int(mask.sum(-1).max())
+        row = {field: value[i : i + 1, ..., :length] for field, value in both.batch.items()}
+        real = np.ones((row["input_ids"].size // length, length), bool)
+        found.append((both.apply(both.model, row), real))
+    return found
 
 
 def test_packed_outputs_are_those_of_each_example_alone(
     pair: Build, name: str, head: Head | None
 ) -> None:
-    """Alone is in a padded row, or where padding is read, in a row without."""
     both = pair(name, head)
-    reads_padding = (name, "extra padding") in UNSUPPORTED
-    lone = [run(both.model, row) for row in rows_alone(both.batch)] if reads_padding else []
     source = encoded(both.batch)
     (batch,) = packed_batches(source, np.arange(len(source)), 1, len(source), 1)
     assert len(batch["input_ids"]) < len(source)
@@ -67,27 +76,27 @@ def test_packed_outputs_are_those_of_each_example_alone(
     found = run(both.model, batch)
     segments = batch["segment_ids"].ravel()
 
-    def alone(of: Callable[[Outputs], Any], per_token: bool = True) -> np.ndarray:
-        values, rows = np.asarray(of(both.ours)), [np.asarray(of(one)) for one in lone]
-        if per_token:
-            return np.concatenate([row[0] for row in rows]) if lone else values[both.mask]
-        return np.concatenate(rows).reshape(values.shape) if lone else values
+    runs = alone(both, padded=(name, "extra padding") not in UNSUPPORTED)
+
+    def of_tokens(field: Callable[[Outputs], Any]) -> np.ndarray:
+        return np.concatenate([np.asarray(field(outputs))[mask] for outputs, mask in runs])
 
     def packed(values: Any) -> np.ndarray:
-        flat = np.asarray(values).reshape(len(segments), -1)
+        flat = np.asarray(values).reshape(len(segments), *np.shape(values)[2:])
         return np.concatenate([flat[segments == n + 1] for n in range(len(source))])
 
     for layer in range(both.model.config.num_layers + 1):
-        want = alone(lambda outputs, layer=layer: outputs.hidden(layer))
+        want = of_tokens(lambda outputs, layer=layer: outputs.hidden(layer))
         np.testing.assert_allclose(packed(found.hidden(layer)), want, atol=TOLERANCE, rtol=0)
     for field in ("pooled", "next_sentence_logits", "logits"):
-        ours = getattr(found, field)
-        assert (ours is None) == (getattr(both.ours, field) is None)
+        ours, get = getattr(found, field), operator.attrgetter(field)
+        assert (ours is None) == (get(both.ours) is None)
         if ours is not None:
-            per_token = field == "logits" and head in PER_TOKEN
-            want = alone(operator.attrgetter(field), per_token)
-            ours = packed(ours) if per_token else ours
-            np.testing.assert_allclose(ours, want, atol=TOLERANCE, rtol=0)
+            if field == "logits" and head in PER_TOKEN:
+                ours, theirs = packed(ours), of_tokens(get)
+            else:
+                theirs = np.concatenate([get(outputs) for outputs, _ in runs])
+            np.testing.assert_allclose(ours, theirs, atol=TOLERANCE, rtol=0)
 
 
 LABELS = {

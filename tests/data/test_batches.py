@@ -12,6 +12,7 @@ from effjax.data import (
     padding_share,
     steps_per_epoch,
 )
+from effjax.data.layouts import ROW_WIDTHS
 
 PAD = 99
 
@@ -97,13 +98,18 @@ def test_lengths_are_not_met_in_order_in_training(encoded: Encoded):
     assert widths != sorted(widths) and len(set(widths)) > 3
 
 
-def test_examples_of_one_bucket_meet_by_chance(encoded: Encoded):
-    """No batch but those at the edge of two buckets holds examples of two, and lengths mix."""
-    buckets = [np.searchsorted(BUCKETS, encoded.lengths[b["example"]]) for b in _train(encoded)]
-    mixed = sum(len(set(bucket.tolist())) > 1 for bucket in buckets)
-    assert mixed < len(BUCKETS)
-    spread = [len(set(encoded.lengths[b["example"]].tolist())) for b in _train(encoded)]
+@pytest.mark.parametrize("layout", ["padded", "packed"])
+def test_examples_of_one_width_meet_by_chance(layout: Layout):
+    """No batch but those at the edge of two widths holds examples of two, and lengths mix."""
+    encoded = _encoded(np.random.default_rng(0).integers(3, 400, 1000))
+    batches, widths = _train(encoded, layout=layout), ROW_WIDTHS[layout]
+    groups = [np.searchsorted(widths, encoded.lengths[b["example"]]) for b in batches]
+    mixed = sum(len(set(group.tolist())) > 1 for group in groups)
+    assert 1 < mixed < len(widths)
+    spread = [len(set(encoded.lengths[b["example"]].tolist())) for b in batches]
     assert np.mean(spread) > 4
+    for batch, group in zip(batches, groups, strict=True):
+        assert batch["input_ids"].shape[-1] == widths[group.max()]
 
 
 def test_bucketing_saves_most_of_the_padding(encoded: Encoded):

@@ -58,8 +58,8 @@ def test_the_table_has_the_rows_of_both(hidden: int) -> None:
     assert shapes == {row.path: row.shape for row in model.table}
     assert shapes == {path: x.shape for path, x in flatten(model.params).items()}
     assert ("generator/projection/kernel" in shapes) == (hidden == 8)
-    instances = model.table.instances
-    assert (instances["generator/hidden"], instances["hidden"]) == (hidden, 16)
+    instances, fixed = model.table.instances, model.table.fixed
+    assert set(fixed) == {"generator/hidden", "hidden"}
     assert (instances["generator/layer_0/ffn"], instances["layer_0/ffn"]) == (12, 24)
 
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from effjax.hf import read, save_pretrained
-from effjax.layers.embedding import trigrams
+from effjax.layers.trigram import trigrams
 from effjax.models import registry
 from effjax.models.base import Head
-from effjax.models.bottleneck import MobileBertLayer
+from effjax.models.bottleneck import MobileBertConfig, MobileBertLayer
 from effjax.models.hf_config import config_from_hf, config_to_hf
 from effjax.prune import shrink
 from effjax.tree import flatten
@@ -90,7 +90,7 @@ def test_traces_are_torchs_attention_and_feature_maps(kind: str) -> None:
         assert trace.hidden.shape[-1] == 36
         for letter, name in (("q", "query"), ("k", "key"), ("v", "value")):
             found = getattr(trace, letter).swapaxes(1, 2)
-            want = both.modules[both.module_of(f"layer_{i}/attention/{name}/kernel")]
+            want = both.returned(i, f"attention/{name}/kernel")
             found = np.asarray(found.reshape(want.shape))[both.mask]
             np.testing.assert_allclose(found, want[both.mask], atol=MODULE, rtol=0)
         scores = jnp.where(both.mask[:, None, None], trace.scores, -jnp.inf)
@@ -165,6 +165,7 @@ def test_a_bare_model_reads_its_first_token_as_pooled(tmp_path: Path) -> None:
 def test_the_teacher_is_as_large_as_published() -> None:
     """293 million in table 1; Hugging Face would make queries and keys too wide to run."""
     config = config_from_hf(MOBILEBERT, MOBILEBERT.sizes["ib-bert-large"])
+    assert isinstance(config, MobileBertConfig)
     assert config.head_size == 256 and config.attention_reads == "hidden"
     table = MOBILEBERT.table(config.replace(pooler=False))
     assert table.num_params == pytest.approx(293e6, rel=0.005)

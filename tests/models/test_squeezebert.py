@@ -48,13 +48,12 @@ def test_any_groups_are_torchs(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", GROUPS)
 def test_the_traces_are_torchs(kind: str) -> None:
-    """Channels come before positions in torch; heads are the same of them."""
+    """Where torch has channels before positions; heads are the same of them."""
     both = variant(kind)
     for i, trace in enumerate(both.ours.layers):
         for letter, name in (("q", "query"), ("k", "key"), ("v", "value")):
             found = np.asarray(getattr(trace, letter)).swapaxes(1, 2)
-            want = both.modules[both.module_of(f"layer_{i}/attention/{name}/kernel")]
-            want = want.swapaxes(1, 2)[both.mask]
+            want = both.returned(i, f"attention/{name}/kernel")[both.mask]
             found = found.reshape(*both.mask.shape, -1)[both.mask]
             np.testing.assert_allclose(found, want, atol=MODULE, rtol=0)
 

@@ -13,7 +13,9 @@ from effjax.distill import HiddenMSE, SoftTargets, Weighted
 from effjax.hf import from_pretrained
 from effjax.models import Runtime
 from effjax.recipe import Distillation, Search, Student, Teacher, arms
+from effjax.recipe.spec import ARMS, NewModel
 from effjax.train import Training
+from tests.recipe.test_finetuning import tiny_encoder
 
 SMALL = Training(epochs=1, batch_size=64, learning_rate=1e-3, max_length=32)
 
@@ -85,7 +87,7 @@ def test_the_control_starts_where_the_student_does(out: Path) -> None:
     teacher = from_pretrained(out / "teacher")
     begin = {
         arm: arms.start(teacher, RECIPE.students[0], arm, seed=0, runtime=Runtime.plain())
-        for arm in arms.ARMS
+        for arm in ARMS
     }
     kernel = {
         arm: model.params["layer_0"]["feedforward"]["up"]["kernel"] for arm, model in begin.items()
@@ -132,3 +134,54 @@ def test_another_recipe_is_refused_in_the_same_folder(
     monkeypatch.setattr(toy, "examples", lambda split: whole(split, size=600))
     with pytest.raises(ValueError, match=r"was begun with other settings: seeds\.0: 0 -> 5"):
         replace(RECIPE, seeds=(5,)).run(out)
+
+
+def small_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = toy.examples
+    monkeypatch.setattr(toy, "examples", lambda split: whole(split, size=600))
+
+
+def test_students_of_other_architectures_and_tokenizers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new DistilBERT reads the teacher's tokens, a pretrained encoder with a smaller vocabulary
+    its own; each has a control that starts where it does.
+    """
+    source = str(tiny_encoder(tmp_path / "encoder", words=80))
+    small_words(monkeypatch)
+    new = NewModel(architecture="distilbert", size="base", hidden=8, layers=1, heads=2, ffn=12)
+    recipe = replace(
+        RECIPE,
+        students=(Student(name="new", model=new), Student(name="own", source=source)),
+        objective=Weighted(soft=(1.0, SoftTargets(temperature=2.0))),
+        search=Search(learning_rates=(1e-3,), steps=1, validation=0),
+        seeds=(0,),
+    )
+    recipe.run(tmp_path / "out")
+    report = json.loads((tmp_path / "out" / "results.json").read_text())
+    arms_of = {name: list(found) for name, found in report["students"].items()}
+    assert arms_of == {"new": ["distilled", "control"], "own": ["distilled", "control"]}
+    made, own = (from_pretrained(tmp_path / "out" / "students" / name) for name in arms_of)
+    teacher = from_pretrained(tmp_path / "out" / "teacher")
+    assert made.architecture.name == "distilbert"
+    assert made.config.vocab_size == teacher.config.vocab_size != own.config.vocab_size
+    assert own.config.vocab_size <= 80
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out" / "students" / "own")
+    assert len(tokenizer) == own.config.vocab_size
+
+
+def test_hidden_states_are_not_compared_across_tokenizers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = str(tiny_encoder(tmp_path / "encoder", words=80))
+    small_words(monkeypatch)
+    recipe = replace(RECIPE, students=(Student(name="own", source=source),))
+    with pytest.raises(ValueError, match="student 'own' has a tokenizer of its own") as caught:
+        recipe.run(tmp_path / "out")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("given", [{}, {"layers": (0,), "source": "somewhere"}])
+def test_a_student_is_one_thing(given: dict) -> None:
+    with pytest.raises(ValueError, match="expected one"):
+        Student(name="odd", **given)

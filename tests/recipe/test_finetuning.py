@@ -4,6 +4,7 @@ import csv
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -21,10 +22,10 @@ from effjax.train.logs import read_history
 from tests.train.small_run import SIZES, small_data
 
 
-def tiny_encoder(folder: Path) -> Path:
+def tiny_encoder(folder: Path, words: int = 200) -> Path:
     """An untrained encoder with a vocabulary of the generated language, as a folder."""
     texts = toy.examples("train", size=600).texts[0]
-    tokenizer = train_wordpiece(texts, 200, max_length=32)
+    tokenizer = train_wordpiece(texts, words, max_length=32)
     sizes = SIZES | {"vocab_size": len(tokenizer), "max_position_embeddings": 32}
     model = create("bert", size="tiny", key=jax.random.key(0), **sizes)
     hf.save_pretrained(model, folder, tokenizer=tokenizer)
@@ -57,8 +58,8 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Finetuning:
 def test_every_kind_of_task_has_its_head(
     recipe: Finetuning, task: str, head: str, labels: tuple[str, ...]
 ) -> None:
-    encoded = small_data()
-    data = Data(get_task(task), None, encoded, encoded, None, {})
+    encoded, nothing = small_data(), cast(Any, None)
+    data = Data(get_task(task), nothing, nothing, 64, encoded, encoded, None, {})
     config = untrained_teacher(Teacher(source=recipe.source), data).config
     assert (config.head, config.labels) == (head, labels)
 
