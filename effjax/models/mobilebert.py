@@ -107,12 +107,6 @@ MAX_NETWORKS = 100
 """Feed-forward networks in a layer; a config.json that asks for more is taken to be damaged."""
 
 
-def own(config: EncoderConfig) -> MobileBertConfig:
-    """The config as what it is."""
-    assert isinstance(config, MobileBertConfig)
-    return config
-
-
 def layers_from(sizes: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Config fields: layers, the size of their heads, and what attention reads.
 
@@ -148,8 +142,8 @@ def layers_to(name: str, config: EncoderConfig) -> dict[str, Any]:
     Raises:
         ValueError: Hugging Face has no words for this model, or cannot run it.
     """
-    config, layer = own(config), same_layer(name, config)
-    assert isinstance(layer, MobileBertLayer)
+    layer = same_layer(name, config)
+    assert isinstance(config, MobileBertConfig) and isinstance(layer, MobileBertLayer)
     one_width = set(layer.networks.values()) == {layer.ffn} and layer.ffn
     if layer.heads * config.head_size != config.bottleneck or not one_width:
         raise ValueError(
@@ -257,5 +251,5 @@ MOBILEBERT = Architecture(
     defaults=DEFAULTS,
     requires={"use_bottleneck": True, "trigram_input": True, "is_decoder": False},
     module=MobileBertEncoder,
-    rows=lambda config, decoder: encoder_rows(own(config), NAMES, decoder),
+    rows=lambda config, decoder: encoder_rows(config, NAMES, decoder),
 )

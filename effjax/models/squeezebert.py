@@ -5,8 +5,10 @@ by convolutions of width 1; here they are [B, L, C] and the products `GroupedLin
 with one group, of the same numbers.
 
 As in Hugging Face, the eps of a layer's norms is 1e-12, whatever `norm_eps` is; the classifier
-drops out as the hidden states do; every model has a pooler, also where no head reads it. The paper
-distils the last hidden layer with groups as it does without; nothing here depends on it.
+drops out as the hidden states do; every model has a pooler, also where no head reads it.
+
+Heads and feed-forward units cannot shrink between products in groups: each group reads and gives an
+equal part, and one of them would become smaller than the others.
 """
 
 import dataclasses
@@ -79,7 +81,9 @@ ATTENTION, FEEDFORWARD = ("query", "key", "value", "output"), ("up", "down")
 
 @dataclass(frozen=True, kw_only=True)
 class SqueezeBertConfig(EncoderConfig):
-    """A config of SqueezeBERT: in how many groups each product is; with 1 all is read by all."""
+    """A config of SqueezeBERT: in how many groups each product is; with 1, all of its outputs read
+    all of its inputs. `output_groups` is of the attention's output.
+    """
 
     query_groups: int
     key_groups: int
@@ -93,15 +97,11 @@ class SqueezeBertConfig(EncoderConfig):
         return {name: getattr(self, f"{name}_groups") for name in products}
 
 
-def own(config: EncoderConfig) -> SqueezeBertConfig:
-    """The config as what it is."""
-    assert isinstance(config, SqueezeBertConfig)
-    return config
-
-
 class ConvolutionAttention(SelfAttention):
-    """Attention whose products are in groups: queries of the first part of x are of the first heads
-    or of part of one, and so on.
+    """Attention whose products are in groups, of whole heads or of parts of them.
+
+    Attributes:
+        groups: of query, key, value and output.
     """
 
     groups: Mapping[str, int]
@@ -123,7 +123,11 @@ class ConvolutionAttention(SelfAttention):
 
 
 class ConvolutionFeedForward(FeedForward):
-    """A feed-forward network whose products are in groups."""
+    """A feed-forward network whose products are in groups.
+
+    Attributes:
+        groups: of up and down.
+    """
 
     groups: Mapping[str, int]
 
@@ -183,8 +187,9 @@ def layers_from(sizes: Mapping[str, Any], where: str) -> dict[str, Any]:
     return uniform_layers(sizes, where)
 
 
-def encoder_rows(config: SqueezeBertConfig, decoder: str | None) -> list[Row]:
+def encoder_rows(config: EncoderConfig, decoder: str | None) -> list[Row]:
     """The rows of embedding, layers and pooler; `decoder` as of `embedding_rows`."""
+    assert isinstance(config, SqueezeBertConfig)
     D, Y = axes(config)
     rows = embedding_rows(config, NAMES, decoder)
     for i, (layer, spec) in enumerate(config.distinct_layers.items()):
@@ -243,16 +248,14 @@ def flat(axes: tuple[Axis, ...]) -> Axis:
     return dataclasses.replace(axes[0], size=math.prod(axis.size for axis in axes))
 
 
-SQUEEZEBERT_LM = bert.BERT_LM
-
 HEADS = {
     None: HeadSpec(hf_class="SqueezeBertModel", pooler=True),
     "masked-lm": HeadSpec(
         hf_class="SqueezeBertForMaskedLM",
         module=bert.masked_lm,
-        rows=partial(bert.masked_lm_rows, **SQUEEZEBERT_LM),
+        rows=partial(bert.masked_lm_rows, **bert.BERT_LM),
         pooler=True,
-        decoder=SQUEEZEBERT_LM["decoder"],
+        decoder=bert.BERT_LM["decoder"],
     ),
     "sequence-classification": HeadSpec(
         hf_class="SqueezeBertForSequenceClassification",
@@ -277,5 +280,5 @@ SQUEEZEBERT = Architecture(
     defaults=DEFAULTS,
     requires={"is_decoder": False},
     module=SqueezeBertEncoder,
-    rows=lambda config, decoder: encoder_rows(own(config), decoder),
+    rows=encoder_rows,
 )
