@@ -31,7 +31,12 @@ from effjax.data.layouts import (
 from effjax.data.masking import Masking
 
 EVAL_WIDTHS = (64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512)
+EVAL_WIDTHS += (640, 768, 896, 1024, 1280, 1536, 1792, 2048, 2560, 3072, 3584, 4096)
+EVAL_WIDTHS += (5120, 6144, 7168, 8192)
 """Widths of packed rows in an evaluation, which has no shuffled batches that want few shapes."""
+
+SHARED = 512
+"""No row is wider than this for the sake of sharing it."""
 
 QUADRATIC = 1024
 """The width of a row at which attention takes about as long as all else."""
@@ -199,7 +204,7 @@ def cheapest(lengths: np.ndarray) -> Packing:
     def cost(made: Packing) -> float:
         return sum(len(rows) * width * (1 + width / QUADRATIC) for width, _, rows in made)
 
-    return min(map(packing, EVAL_WIDTHS), key=cost)
+    return min((packing(width) for width in EVAL_WIDTHS if width <= SHARED), key=cost)
 
 
 def steps_per_epoch(encoded: Encoded, batch_size: int) -> int:

@@ -19,6 +19,7 @@ Keys of a batch of N examples in B rows of L tokens (padded, B = N):
   `starts` int32 [N], where each example begins in the rows laid end to end.
 """
 
+import bisect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -27,10 +28,13 @@ import numpy as np
 
 from effjax.data.encode import IGNORED, Encoded
 
-BUCKETS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+LONG = (768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
+"""Widths for models that read so far."""
+
+BUCKETS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, *LONG)
 """Widths of padded rows."""
 
-WIDTHS = (64, 128, 192, 256, 384, 512)
+WIDTHS = (64, 128, 192, 256, 384, 512, *LONG)
 """Widths of packed rows."""
 
 Batch = dict[str, np.ndarray]
@@ -180,7 +184,13 @@ def fill(examples: Examples, size: int) -> Examples:
 
 
 def fitting(widths: Sequence[int], lengths: np.ndarray) -> int:
-    """The narrowest of the ascending widths that holds the longest example."""
+    """The narrowest of the ascending widths that holds the longest example.
+
+    Raises:
+        ValueError: none does.
+    """
+    if lengths.max() > widths[-1]:
+        raise ValueError(f"an example has {lengths.max()} tokens; the widest row is {widths[-1]}")
     return widths[int(np.searchsorted(widths, lengths.max()))]
 
 
@@ -192,15 +202,21 @@ def pack(lengths: np.ndarray, width: int) -> Rows:
     """
     rows: Rows = []
     with_room: list[list[int]] = [[] for _ in range(width + 1)]
+    rooms: list[int] = []  # those that some row has, ascending
     for example in np.argsort(-lengths, kind="stable"):
         length = int(lengths[example])
-        room = next((room for room in range(length, width + 1) if with_room[room]), None)
-        if room is None:
+        place = bisect.bisect_left(rooms, length)
+        if place == len(rooms):
             room, row = width, len(rows)
             rows.append([])
         else:
+            room = rooms[place]
             row = with_room[room].pop()
+            if not with_room[room]:
+                del rooms[place]
         rows[row].append(int(example))
+        if not with_room[room - length]:
+            bisect.insort(rooms, room - length)
         with_room[room - length].append(row)
     return rows
 

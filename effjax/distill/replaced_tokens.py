@@ -10,7 +10,7 @@ from effjax.data.encode import IGNORED
 from effjax.distill.objective import Objective, Term, logits, token_weights
 from effjax.distill.task_loss import label_term, labels_of, masked_term
 from effjax.models.base import Outputs
-from effjax.types import Array, Aux, Batch
+from effjax.types import Array, Aux, Batch, Float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +39,9 @@ class GeneratorLM(Objective):
 class ReplacedTokens(Objective):
     """-log p_D(is token i the original one?) over all tokens i; a generator's lucky guess is.
 
-    Source: arXiv 2003.10555, section 2, L_Disc. Deviation: a softmax over two classes, original and
-    replaced, where the paper has the logistic function of one number: of the two's difference.
+    Source: arXiv 2003.10555, section 2, L_Disc. Deviation: of a head with two classes, original and
+    replaced, a softmax, where the paper has the logistic function of one number: of the two's
+    difference.
     """
 
     def __call__(
@@ -56,7 +57,15 @@ class ReplacedTokens(Objective):
         del aux, teachers, step, key
         replaced = replacements(student, batch).astype(jnp.int32)
         weights = token_weights(student, batch, replaced.shape)
-        return label_term(logits(student, "discriminator"), replaced, weights)
+        return label_term(doubts(student), replaced, weights)
+
+
+def doubts(student: Outputs) -> Float[Array, "B L 2"]:
+    """The logits of "original" and "replaced"; where a head gives one number per token, it is the
+    latter's, and the former's is 0.
+    """
+    found = logits(student, "discriminator")
+    return found if found.ndim > 2 else jnp.stack([jnp.zeros_like(found), found], axis=-1)
 
 
 def replacements(student: Outputs, batch: Batch) -> Array:

@@ -19,8 +19,10 @@ from effjax.layers.attention import ATTENTION, MASKED, SelfAttention, dot_produc
 from effjax.layers.dropout import dropout_mask
 from effjax.types import Array, Bool, Float, Int, Shared
 
-BLOCKS = 4
-"""From so many blocks on the band is computed; for shorter inputs full scores under a mask."""
+BLOCKS = 8
+"""From so many blocks on the band is computed; for shorter inputs full scores under a mask, which a
+CPU has about as soon.
+"""
 
 
 def block_size(reach: int) -> int:

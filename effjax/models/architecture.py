@@ -24,15 +24,16 @@ class HeadSpec:
     """
 
     hf_class: str
-    module: Callable[[EncoderConfig, str], nn.Module] | None = None
-    rows: Callable[[EncoderConfig], list[Row]] = lambda config: []
+    module: Callable[[Any, str], nn.Module] | None = None
+    rows: Callable[[Any], list[Row]] = lambda config: []
     pooler: bool | None = None
     decoder: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Architecture:
-    """One entry of the registry; compared by identity, since there is one of each.
+    """One entry of the registry; compared by identity, since there is one of each. What is called
+    with a config is called with one of the architecture's own class.
 
     Attributes:
         name: Hugging Face's model_type.
@@ -62,14 +63,14 @@ class Architecture:
     fields: Mapping[str, str]
     layer_fields: Mapping[str, Any] = field(default_factory=dict)
     layers_from: Callable[[Mapping[str, Any], str], dict[str, Any]] = uniform_layers
-    layers_to: Callable[[str, EncoderConfig], dict[str, Any]] = uniform_fields
+    layers_to: Callable[[str, Any], dict[str, Any]] = uniform_fields
     today: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict
     constants: Mapping[str, Any] = field(default_factory=dict)
     defaults: Mapping[str, Any]
     requires: Mapping[str, Any] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
     module: Callable[[Any, nn.Module | None, Runtime], nn.Module]
-    rows: Callable[[EncoderConfig, str | None], list[Row]]
+    rows: Callable[[Any, str | None], list[Row]]
 
     def head_spec(self, head: Head | None) -> HeadSpec:
         """The head of that name.

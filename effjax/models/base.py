@@ -177,7 +177,7 @@ class LayerTrace:
 
     Attributes:
         q, k, v: queries, keys and values.
-        scores: q k^T / sqrt(K), before mask and softmax.
+        scores: q k^T / sqrt(K) with its bias, if it has one, before mask and softmax.
         hidden: the layer's output.
     """
 

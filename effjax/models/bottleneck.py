@@ -208,7 +208,9 @@ def word_axis(config: EncoderConfig) -> Axis:
     return Axis("E", config.embedding_size, "embedding", fixed)
 
 
-def encoder_rows(config: EncoderConfig, names: Mapping[str, str], decoder: str | None) -> list[Row]:
+def encoder_rows(
+    config: MobileBertConfig, names: Mapping[str, str], decoder: str | None
+) -> list[Row]:
     """The rows of embedding, layers and pooler.
 
     Args:
@@ -217,7 +219,6 @@ def encoder_rows(config: EncoderConfig, names: Mapping[str, str], decoder: str |
         decoder: Hugging Face's name of the output projection tied to the word embedding, None if
             there is none.
     """
-    assert isinstance(config, MobileBertConfig)
     D, Y = axes(config)
     rows = embedding_rows(config, names, decoder)
     for i, (layer, spec) in enumerate(config.distinct_layers.items()):

@@ -8,7 +8,6 @@ rows are the ones of each example unpadded. Hugging Face's multiple choice reads
 a padded row, padding or not, and so does this one; in packed rows it is the example's last token.
 """
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -266,14 +265,19 @@ def classifier_rows(config: EncoderConfig) -> list[Row]:
 
 
 def choice(config: EncoderConfig, dtype: str) -> PooledClassifier:
-    """The head over the last token. Raises a ValueError for another summary of the row."""
+    """The head over the last token."""
+    return PooledClassifier(config.hidden, 1, 0.0, dtype, initializer(config))
+
+
+def choice_rows(config: EncoderConfig) -> list[Row]:
+    """Its rows. Raises a ValueError for a config.json that asks for another summary of the row."""
     given = config.extra_fields
     for name, value in SUMMARY.items():
         if given.get(name, value) != value:
             raise ValueError(
                 f"{name} is {given[name]!r}; multiple choice of convbert wants {value!r}"
             )
-    return PooledClassifier(config.hidden, 1, 0.0, dtype, initializer(config))
+    return bert.output_rows(config, hf="classifier", classes=1)
 
 
 HEADS = {
@@ -292,10 +296,10 @@ HEADS = {
         pooler=False,
     ),
     **bert.family_heads("ConvBert"),
+    "multiple-choice": HeadSpec(
+        hf_class="ConvBertForMultipleChoice", module=choice, rows=choice_rows, pooler=False
+    ),
 }
-HEADS["multiple-choice"] = dataclasses.replace(
-    HEADS["multiple-choice"], module=choice, pooler=False
-)
 
 CONVBERT = Architecture(
     name="convbert",

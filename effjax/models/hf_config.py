@@ -55,9 +55,11 @@ def config_from_hf(
     problem_type = fields.get("problem_type")
     if problem_type not in PROBLEM_TYPES:
         raise ValueError(f"{where}: problem_type is {problem_type!r}; allowed: {PROBLEM_TYPES}")
-    sizes = {ours: fields[theirs] for ours, theirs in architecture.fields.items()} | dict(
-        architecture.constants
-    )
+    given = {
+        ours: in_kind(fields[theirs], kinds.get(ours))
+        for ours, theirs in architecture.fields.items()
+    }
+    sizes = {**given, **architecture.constants}
     pooler = architecture.head_spec(head).pooler
     read = {*architecture.fields.values(), *TASK_FIELDS}
     return architecture.config(
@@ -96,8 +98,13 @@ def check_field(name: str, value: Any, kind: Any, where: str) -> None:
         raise ValueError(f"{where} is {value!r}; expected {names}")
     if int in kinds and isinstance(value, int) and value < (name not in MAY_BE_ZERO):
         raise ValueError(f"{where} is {value}; expected a positive number")
-    if name == "depth" and value > MAX_DEPTH:
+    if name == "depth" and isinstance(value, int) and value > MAX_DEPTH:
         raise ValueError(f"{where} is {value}; expected at most {MAX_DEPTH} layers")
+
+
+def in_kind(value: Any, kind: Any) -> Any:
+    """A checked value, as a float where one is meant: JSON may have 0 for 0.0."""
+    return float(value) if type(value) is int and float in (get_args(kind) or (kind,)) else value
 
 
 def labels_from_hf(fields: Mapping[str, Any], where: str) -> tuple[str, ...]:

@@ -136,14 +136,14 @@ def layers_from(sizes: Mapping[str, Any], where: str) -> dict[str, Any]:
     return {**rest, "attention_reads": READS[reads], "head_size": head_size, "layers": layers}
 
 
-def layers_to(name: str, config: EncoderConfig) -> dict[str, Any]:
+def layers_to(name: str, config: MobileBertConfig) -> dict[str, Any]:
     """The way back.
 
     Raises:
         ValueError: Hugging Face has no words for this model, or cannot run it.
     """
     layer = same_layer(name, config)
-    assert isinstance(config, MobileBertConfig) and isinstance(layer, MobileBertLayer)
+    assert isinstance(layer, MobileBertLayer)
     one_width = set(layer.networks.values()) == {layer.ffn} and layer.ffn
     if layer.heads * config.head_size != config.bottleneck or not one_width:
         raise ValueError(

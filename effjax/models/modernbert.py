@@ -65,6 +65,8 @@ class ModernBertBlock(PreNormBlock):
     config: ModernBertConfig
     spec: ModernBertLayer
 
+    window_attention = WindowAttention
+
     def make_norm(self) -> nn.Module:
         return LayerNorm(self.config.norm_eps, self.config.norm_bias)
 
@@ -83,7 +85,7 @@ class ModernBertBlock(PreNormBlock):
         }
         if spec.reach is None:
             return GlobalAttention(**given)
-        return WindowAttention(**given, reach=spec.reach)
+        return self.window_attention(**given, reach=spec.reach)
 
     def make_feedforward(self) -> nn.Module:
         config = self.config

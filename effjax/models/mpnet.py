@@ -6,7 +6,7 @@ Positions begin after the padding index, as in RoBERTa, whose heads these are to
 the padding index, the 32 buckets and the longest distance, 128, in its code; other values in
 config.json are refused.
 
-Source: arXiv 2004.09297, section 3.1 (two-stream attention is for training, and not here); the bias
+Source: arXiv 2004.09297, as released, without the two streams that it was pretrained with; the bias
 is that of T5, arXiv 1910.10683, section 2.1.
 """
 
@@ -112,12 +112,13 @@ class MPNetBlock(PostNormBlock):
 class MPNetEncoder(PostNormEncoder):
     """An encoder of such blocks."""
 
-    config: MPNetConfig
     block = MPNetBlock
 
     def setup(self) -> None:
         super().setup()
-        heads, init = self.config.table_heads, initializer(self.config)
+        config = self.config
+        assert isinstance(config, MPNetConfig)
+        heads, init = config.table_heads, initializer(config)
         self.relative_bias = RelativeBias(BUCKETS, LONGEST, heads, init)
 
     def share(self, fields: Mapping[str, Array]) -> Shared:

@@ -187,9 +187,8 @@ def layers_from(sizes: Mapping[str, Any], where: str) -> dict[str, Any]:
     return uniform_layers(sizes, where)
 
 
-def encoder_rows(config: EncoderConfig, decoder: str | None) -> list[Row]:
+def encoder_rows(config: SqueezeBertConfig, decoder: str | None) -> list[Row]:
     """The rows of embedding, layers and pooler; `decoder` as of `embedding_rows`."""
-    assert isinstance(config, SqueezeBertConfig)
     D, Y = axes(config)
     rows = embedding_rows(config, NAMES, decoder)
     for i, (layer, spec) in enumerate(config.distinct_layers.items()):

@@ -92,7 +92,9 @@ def replaced_tokens(
     Args:
         weight: of the discriminator's loss; the generator's has 1.
     """
-    discriminator = begin.model(new, "token-classification", ("original", "replaced"))
+    own: Head = "replaced-token-detection"  # ELECTRA has a head for it, other encoders two classes
+    head = own if own in registry.get(new.architecture).heads else "token-classification"
+    discriminator = begin.model(new, head, ("original", "replaced"))
     small = begin.model(generator, "masked-lm").config
     mask_id = begin.masking.mask_id
     key = jax.random.fold_in(jax.random.key(begin.seed), 1)

@@ -11,7 +11,7 @@ from effjax.data.encode import IGNORED, Encoded
 from effjax.data.masking import Masking
 from effjax.distill import GeneratorLM, MaskedLM, ReplacedTokens, Term
 from effjax.distill.objective import at_predicted, logits
-from effjax.distill.replaced_tokens import replacements
+from effjax.distill.replaced_tokens import doubts, replacements
 from effjax.models.base import Outputs
 from effjax.models.model import INPUTS, Model, apply, forward, inputs
 from effjax.train.evaluate import ready
@@ -111,7 +111,7 @@ def replaced_sums(model: Model, batch: Batch, key: jax.Array) -> Float[Array, "6
     terms = [x({}, outputs, {}, batch, step=0, key=None) for x in (ReplacedTokens(), GeneratorLM())]
     discriminator, generator = terms
     replaced = replacements(outputs, batch)
-    said = logits(outputs, "discriminator").argmax(-1) == 1
+    said = doubts(outputs).argmax(-1) == 1
     return jnp.stack(
         [
             count(said == replaced, discriminator),

@@ -92,6 +92,7 @@ CONTRACTS = {
             "conv_kernel_size": 5,
         },
         unusual={"hidden": 40, "embedding": 28, "head_ratio": 1, "kernel_width": 7, "groups": 5},
+        published={"small": 13_143_768, "medium-small": 17_475_888, "base": 105_680_520},
     ),
     "deberta-v2": Contract(
         fields={
@@ -119,6 +120,12 @@ CONTRACTS = {
             "conv_kernel_size": 5,
             "attention_head_size": 9,
             "pooler_hidden_size": 36,
+        },
+        published={
+            "v3-xsmall": 70_682_112,
+            "v3-small": 141_304_320,
+            "v3-base": 183_831_552,
+            "v2-xlarge": 884_593_152,
         },
     ),
     "modernbert": Contract(

@@ -120,6 +120,22 @@ def test_each_module_given_the_same_input(pair: Build, name: str) -> None:
         assert_close(apply(feed, middle), after[mask], MODULE)
 
 
+def test_each_layer_given_the_same_input(pair: Build, name: str) -> None:
+    """And the last norm, where there is one, given what goes into the last layer."""
+    both = pair(name, None)
+    hidden = [state.numpy() for state in both.theirs.hidden_states]
+    fields, count = rows_of(both), both.model.config.num_layers
+
+    def layer(m: Any, i: int) -> jax.Array:
+        given = {**fields, "position_ids": m.positions(fields)}
+        x_BLD, _ = m.blocks[i](hidden[i], m.share(given), {}, True)
+        return m.finish(x_BLD) if i == count - 1 else x_BLD
+
+    for i in range(count):
+        found = both.model.module.apply({"params": both.model.params}, i, method=layer)
+        assert_close(np.asarray(found)[both.mask], hidden[i + 1][both.mask], MODULE)
+
+
 def test_pooler_and_head_given_the_same_input(pair: Build, name: str, head: Head | None) -> None:
     both = pair(name, head)
     last, fields = both.theirs.hidden_states[-1].numpy(), rows_of(both)

@@ -80,6 +80,7 @@ def test_counts_with_a_head_are_torchs(model_type: str, size: str, head: Head) -
     """A tied output projection counts once, on both sides."""
     config, architecture = published(model_type, size, head), registry.get(model_type)
     fields = {**architecture.defaults, **architecture.sizes[size]}
+    fields = {field: value for field, value in fields.items() if value is not None}
     with torch.device("meta"):
         kind = getattr(transformers, architecture.heads[head].hf_class)
         model = kind(transformers.AutoConfig.for_model(model_type, **fields))

@@ -171,10 +171,18 @@ def test_fewer_examples_than_a_batch_and_no_labels():
 
 
 def test_what_cannot_be_batched_is_named():
-    long = _encoded(np.array([5, 600, 7]))
-    with pytest.raises(ValueError, match="example 1 has 600 tokens; the widest row is 512"):
+    long = _encoded(np.array([5, 8193, 7]))
+    with pytest.raises(ValueError, match="example 1 has 8193 tokens; the widest row is 8192"):
         eval_batches(long, 2, pad_id=PAD)
     with pytest.raises(ValueError, match="batch_size is 0"):
         TrainBatches(encoded=long, batch_size=0, seed=0, pad_id=PAD)
     with pytest.raises(ValueError, match="no examples"):
         eval_batches(_encoded(np.array([], np.int64)), 2, pad_id=PAD)
+
+
+def test_long_examples_are_evaluated_in_rows_as_narrow_as_they_go():
+    encoded = _encoded(np.array([8192, 600, 30, 40, 2100, 50]))
+    batches = list(eval_batches(encoded, 4, pad_id=PAD, tokens=8192))
+    assert sorted(b["input_ids"].shape[1] for b in batches) == [128, 640, 2560, 8192]
+    found = np.concatenate([b["example"][b["example_mask"] > 0] for b in batches])
+    assert sorted(found) == list(range(6))

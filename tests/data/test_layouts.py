@@ -152,3 +152,33 @@ def test_the_shares_of_all_processes_are_the_batch(encoded: Encoded, layout: Lay
             assert np.array_equal(np.concatenate([share[name] for share in shares]), array)
         else:
             assert all(np.array_equal(share[name], array) for share in shares)
+
+
+def test_long_examples_lie_whole_in_rows_of_up_to_8192_tokens():
+    encoded = _encoded([8192, 700, 3000, 40, 5000, 513])
+    examples = np.arange(6)
+    packed = batch_of("packed", encoded, examples, 6, PAD)
+    assert packed["token"].shape == (3, 8192)
+    real = np.sort(packed["token"][packed["token"] >= 0])
+    assert np.array_equal(real, np.arange(encoded.offsets[-1]))
+    assert batch_of("padded", encoded, examples[1:2], 1, PAD)["token"].shape == (1, 768)
+    assert batch_of("padded", encoded, examples, 6, PAD)["token"].shape == (6, 8192)
+
+
+@pytest.mark.parametrize("layout", ["packed", "padded"])
+def test_an_example_wider_than_any_row_is_one_line(layout: Layout):
+    with pytest.raises(ValueError, match="an example has 8193 tokens; the widest row is 8192"):
+        batch_of(layout, _encoded([5, 8193]), np.arange(2), 2, PAD)
+
+
+def test_the_row_with_least_room_is_filled_first():
+    """Best fit by its definition, which looks at every row."""
+    lengths, width = np.random.default_rng(2).integers(1, 300, 400), 512
+    room = []
+    for length in -np.sort(-lengths):
+        fits = [r for r in room if r >= length]
+        if fits:
+            room.remove(min(fits))
+        room.append((min(fits) if fits else width) - length)
+    found = [width - lengths[row].sum() for row in pack(lengths, width)]
+    assert sorted(found) == sorted(room)

@@ -15,6 +15,7 @@ from effjax.models.base import Runtime
 from effjax.models.hf_config import config_from_hf
 from effjax.models.model import Model
 from effjax.tree import unflatten
+from tests.contracts.rows import CONTRACTS
 
 BERT = {
     "vocab_size": 31,
@@ -36,17 +37,17 @@ DISTILBERT = {
 }
 
 OWN = {
-    "mobilebert": {"embedding_size": 5, "intra_bottleneck_size": 6, "num_feedforward_networks": 3},
+    "mobilebert": {"embedding_size": 5, "intra_bottleneck_size": 6},
     "squeezebert": {"embedding_size": 12},
 }
-"""Fields that only one architecture has."""
+"""Sizes that go with these, not with those of the contracts."""
 
 
 def tiny_model(name: str = "bert", head: Any = None, **fields: Any) -> Model:
     """A model with weights of unit size, so that every one of them shows in the outputs."""
     architecture = registry.get(name)
     sizes = DISTILBERT if name == "distilbert" else BERT
-    fields = {**sizes, **OWN.get(name, {}), **fields}
+    fields = {**sizes, **CONTRACTS[name].fields, **OWN.get(name, {}), **fields}
     config = config_from_hf(architecture, fields, head=head, where="tiny")
     random = np.random.default_rng(0)
     params = {

@@ -25,6 +25,8 @@ REAL_SIZES = [
     ("bert", "minilm-l6-h384", "sequence-classification", 8, 128),
     ("bert", "base", None, 1, 128),
     ("distilbert", "base", "token-classification", 2, 512),
+    ("albert", "base", None, 1, 128),
+    ("mpnet", "base", None, 1, 128),
 ]
 
 

@@ -18,7 +18,7 @@ from effjax.models.bottleneck import MobileBertConfig, MobileBertLayer
 from effjax.models.hf_config import config_from_hf, config_to_hf
 from effjax.prune import shrink
 from effjax.tree import flatten
-from tests.contracts.conftest import Pair, paired, torch_model
+from tests.contracts.pairs import Pair, paired, torch_model
 
 MOBILEBERT = registry.get("mobilebert")
 WHOLE, MODULE = 1e-4, 1e-5
@@ -59,7 +59,7 @@ def variant(kind: str, head: Head | None = None) -> Pair:
                 with torch.no_grad():
                     made.weight.copy_(0.2 * torch.randn(60, 36, generator=generator))
                 setattr(layer.attention.self, name, made)
-    return paired("mobilebert", head, theirs)
+    return paired("mobilebert", head, theirs, (11, 7, 1))
 
 
 @pytest.mark.parametrize("head", [None, "sequence-classification", "pretraining"])

@@ -9,7 +9,7 @@ import pytest
 from effjax.models import registry
 from effjax.models.hf_config import config_from_hf
 from effjax.prune import shrink
-from tests.contracts.conftest import Pair, paired, torch_model
+from tests.contracts.pairs import Pair, make_pair
 from tests.contracts.test_gates import gates_of, kept
 
 SQUEEZEBERT = registry.get("squeezebert")
@@ -32,8 +32,8 @@ def variant(kind: str) -> Pair:
     """A tiny torch model with these groups and the same here, with an eps that shows which norms
     take it: the embedding's alone.
     """
-    head, fields = "sequence-classification", {"layer_norm_eps": 0.1}
-    return paired("squeezebert", head, torch_model("squeezebert", head, **GROUPS[kind], **fields))
+    head = "sequence-classification"
+    return make_pair("squeezebert", head, (11, 7, 1), **GROUPS[kind], layer_norm_eps=0.1)
 
 
 @pytest.mark.parametrize("kind", GROUPS)
