@@ -148,11 +148,16 @@ def linear(
     hf: str,
     use: Use = "token",
     bias: bool = True,
+    hf_axes: str | None = None,
 ) -> list[Row]:
-    """The kernel `inputs -> outputs` and the bias of a linear layer, in torch [out, in]."""
+    """The kernel `inputs -> outputs` and the bias of a linear layer.
+
+    Args:
+        hf_axes: how Hugging Face stores the kernel, where that is not torch's [out, in].
+    """
     source = " ".join(axis.letter for axis in inputs)
     target = " ".join(axis.letter for axis in outputs)
-    pattern = f"({target}) ({source})"
+    pattern = hf_axes or f"({target}) ({source})"
     kernel = Row(
         f"{path}/kernel",
         "kernel",
@@ -173,8 +178,9 @@ def grouped(
     Args:
         hf_axes: how Hugging Face stores the kernel, with the letters G, I and O.
     """
+    fixed = f"its {groups} groups tie what it reads to what it gives"
     axes = tuple(
-        Axis(letter, size, axis.instance, f"its {groups} groups tie what it reads to what it gives")
+        Axis(letter, size, axis.instance, axis.fixed or fixed)
         for letter, size, axis in (
             ("I", inputs.size // groups, inputs),
             ("O", outputs.size // groups, outputs),

@@ -31,6 +31,8 @@ DIMENSIONS: Mapping[str, str] = {
     "N": "layers",
     "C": "classes",
     "R": "relative positions",
+    "U": "width within a bottleneck",
+    "X": "what the hidden vector has beyond a word vector",
 }
 
 Params = dict[str, Any]

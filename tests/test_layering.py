@@ -39,7 +39,7 @@ LEVELS = {
 }
 ARCHITECTURES = {
     home.partition(":")[0].rpartition(".")[2] for home, _ in registry.ARCHITECTURES.values()
-} | {"deberta_v2_config"}
+} | {"deberta_v2_config", "bottleneck"}
 
 
 def imports(source: str) -> Iterator[str]:

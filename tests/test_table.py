@@ -2,7 +2,7 @@
 
 import pytest
 
-from effjax.table import Axis, Table, embedding, linear, norm, vector
+from effjax.table import Axis, Table, embedding, grouped, linear, norm, vector
 
 D, H, K = Axis("D", 12, "hidden"), Axis("H", 3, "layer_0/heads"), Axis("K", 4)
 
@@ -24,6 +24,22 @@ def test_a_linear_layer_is_a_kernel_and_a_bias() -> None:
 def test_a_linear_layer_may_have_no_bias_and_run_once_per_sequence() -> None:
     (kernel,) = linear("pooler", (D,), (D,), hf="pooler", use="sequence", bias=False)
     assert kernel.uses == ("sequence",)
+
+
+def test_a_linear_layer_may_be_a_convolution_of_width_one_there() -> None:
+    kernel, bias = linear("query", (D,), (H, K), hf="q", hf_axes="(H K) D 1")
+    assert (kernel.hf_axes, kernel.hf_shape) == ("(H K) D 1", (12, 12, 1))
+    assert bias.hf_shape == (12,)
+
+
+def test_groups_fix_what_they_tie_and_keep_an_earlier_reason() -> None:
+    hidden = Axis("D", 12, "hidden", "the mean would change")
+    rows = grouped("up", hidden, Axis("F", 18, "ffn"), 3, hf="up", hf_axes="(G O) I 1")
+    table = Table(rows)
+    assert [(row.shape, row.hf_shape) for row in table] == [((3, 4, 6), (18, 4, 1)), ((18,), (18,))]
+    assert table.instances == {}
+    assert table.fixed["hidden"] == "the mean would change"
+    assert table.fixed["ffn"].startswith("its 3 groups tie")
 
 
 def test_a_norm_also_answers_to_gamma_and_beta() -> None:

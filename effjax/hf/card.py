@@ -57,7 +57,7 @@ def layer_kinds(model: Model) -> dict[str, int]:
     """How many layers there are of each size."""
     kinds: dict[str, int] = {}
     for spec in model.config.layers:
-        kind = f"({spec.heads} heads, feed-forward {spec.ffn})"
+        kind = f"({spec})"
         kinds[kind] = kinds.get(kind, 0) + 1
     return kinds
 

@@ -100,7 +100,8 @@ def read(
     resized = not own or num_labels is not None or labels is not None
     config = with_labels(config, num_labels, labels)
     if architecture.head_spec(wanted).pooler is None:
-        config = config.replace(pooler=not pooler_names(architecture, config).isdisjoint(tensors))
+        names = pooler_names(architecture, config)  # a pooler without arrays is always there
+        config = config.replace(pooler=not names or not names.isdisjoint(tensors))
     found = match(tensors, architecture, config, resized=resized)
     if found.problems:
         problems = "; ".join(found.problems)

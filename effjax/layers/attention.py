@@ -1,6 +1,6 @@
 """Multi-head self-attention, as the textbook has it, as a CPU likes it and as a GPU likes it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -127,8 +127,9 @@ class SelfAttention(nn.Module):
     """Concat_h(gate_h * softmax(Q_h K_h^T / sqrt(K) + mask) V_h) W_O + b_O.
 
     What another attention does differently it says in `compare`, or in its parts `project` and
-    `scores`, in `attend` or `fused`. All of them get what the layers of an encoder share;
-    `shared["mask"]` [B, 1, #L, M] says who may attend to whom.
+    `scores`, in `attend`, `fused` or `linear`. All of them get what the layers of an encoder share;
+    `shared["mask"]` [B, 1, #L, M] says who may attend to whom. The output is `hidden` wide, the
+    input as wide as it comes.
 
     Source: arXiv 1706.03762, section 3.2; the gate per head is arXiv 1905.10650, section 2.3.
     """
@@ -148,7 +149,7 @@ class SelfAttention(nn.Module):
         shared: Shared,
         gate_H: Float[Array, "H"] | None,
         deterministic: bool,
-    ) -> tuple[Float[Array, "B L D"], dict[str, Float[Array, "..."]]]:
+    ) -> tuple[Float[Array, "B L Y"], dict[str, Float[Array, "..."]]]:
         """Returns the output and, unless the layer has no heads, the trace: q, k, v and scores."""
         output = self.linear("output", (*self.head_axes, self.head_size), (self.hidden,))
         if not self.heads:
@@ -181,7 +182,7 @@ class SelfAttention(nn.Module):
 
     def projected(self, name: str, x_BLD: Float[Array, "B L D"]) -> Float[Array, "B H L K"]:
         """One of the three, heads first: each head's product is contiguous."""
-        y = self.linear(name, (self.hidden,), (*self.head_axes, self.head_size))(x_BLD)
+        y = self.linear(name, x_BLD.shape[-1:], (*self.head_axes, self.head_size))(x_BLD)
         return y.reshape(*x_BLD.shape[:2], self.heads, self.head_size).swapaxes(1, 2)
 
     def scores(
@@ -206,7 +207,9 @@ class SelfAttention(nn.Module):
         """The same from queries and keys, in one kernel."""
         return fused_attention(trace["q"], trace["k"], trace["v"], shared["mask"])
 
-    def linear(self, name: str, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> Linear:
+    def linear(
+        self, name: str, inputs: tuple[int, ...], outputs: tuple[int, ...]
+    ) -> Callable[..., Array]:
         """One of the products of this layer."""
         return Linear(inputs, outputs, self.dtype, kernel_init=self.kernel_init, name=name)
 

@@ -11,6 +11,8 @@ which on the way back is a sum in scattered places. Here rows are gathered, one 
 and the scores by distance are moved into place by a slice, whose way back is another.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,7 +21,6 @@ from flax.typing import Initializer
 
 from effjax.layers.attention import SelfAttention, dot_products, wide_einsum
 from effjax.layers.dropout import Dropout
-from effjax.layers.linear import Linear
 from effjax.layers.norm import LayerNorm
 from effjax.types import Array, Float, Shared
 
@@ -132,7 +133,7 @@ class DisentangledAttention(SelfAttention):
         v_BHMK = self.projected("value", x_BLD)
         return {"q": q_BHLK, "k": k_BHMK, "v": v_BHMK, "scores": scores_BHLM}
 
-    def positions(self, name: str, content: Linear) -> Linear:
+    def positions(self, name: str, content: Callable[..., Array]) -> Callable[..., Array]:
         """What projects positions, given what projects contents."""
         del name
         return content
@@ -141,6 +142,6 @@ class DisentangledAttention(SelfAttention):
 class SeparatePositions(DisentangledAttention):
     """The same with projections of positions of their own."""
 
-    def positions(self, name: str, content: Linear) -> Linear:
+    def positions(self, name: str, content: Callable[..., Array]) -> Callable[..., Array]:
         del content
         return self.linear(name, (self.hidden,), (self.heads, self.head_size))

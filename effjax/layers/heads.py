@@ -32,6 +32,13 @@ class Pooler(nn.Module):
         return jnp.tanh(dense(cls_BD))
 
 
+class FirstToken(nn.Module):
+    """h_[CLS] as it is: the pooler of a model whose pooled output has no parameters."""
+
+    def __call__(self, cls_BD: Float[Array, "B D"]) -> Float[Array, "B D"]:
+        return cls_BD
+
+
 class PooledClassifier(nn.Module):
     """W dropout(pooled) + b."""
 
@@ -123,14 +130,45 @@ class MaskedLMHead(nn.Module):
         self, x_BLD: Array, vector_BD: Array, words_VE: Array, deterministic: bool
     ) -> Fields:
         del vector_BD, deterministic
-        dense = Linear(
-            (self.hidden,), (self.width,), self.dtype, kernel_init=self.kernel_init, name="dense"
-        )
+        dense = self.dense()
         y_BLE = LayerNorm(self.norm_eps, name="norm")(ACTIVATIONS[self.activation](dense(x_BLD)))
         if not self.tied:
             words_VE = self.param("decoder", self.kernel_init, (self.vocab_size, self.width))
         bias = self.param("bias", nn.initializers.zeros, (self.vocab_size,))
-        return {"logits": product(y_BLE, words_VE.T, 1, self.dtype) + bias.astype(self.dtype)}
+        return {"logits": self.decoded(y_BLE, words_VE) + bias.astype(self.dtype)}
+
+    def dense(self) -> Linear:
+        """From the hidden states to the width of the words."""
+        outputs = (self.width,)
+        return Linear(
+            (self.hidden,), outputs, self.dtype, kernel_init=self.kernel_init, name="dense"
+        )
+
+    def decoded(self, y_BLE: Float[Array, "B L E"], words_VE: Array) -> Float[Array, "B L V"]:
+        """The logits without their bias."""
+        return product(y_BLE, words_VE.T, 1, self.dtype)
+
+
+class WideMaskedLMHead(MaskedLMHead):
+    """[E X] LayerNorm(activation(W h + b)) + c, as wide as the hidden states: beside the narrower
+    word embedding E, which reads the first of its numbers, a kernel X of its own reads the rest.
+
+    Source: arXiv 2004.02984, as released.
+    """
+
+    def dense(self) -> Linear:
+        """Over the hidden states, whose width it keeps."""
+        width = (self.hidden,)
+        return Linear(width, width, self.dtype, kernel_init=self.kernel_init, name="dense")
+
+    def decoded(self, y_BLD: Float[Array, "B L D"], words_VE: Array) -> Float[Array, "B L V"]:
+        """The logits without their bias."""
+        widths = (self.hidden - self.width,), (self.vocab_size,)
+        rest = Linear(
+            *widths, self.dtype, bias=False, kernel_init=self.kernel_init, name="beyond_words"
+        )
+        y_BLE, y_BLX = y_BLD[..., : self.width], y_BLD[..., self.width :]
+        return super().decoded(y_BLE, words_VE) + rest(y_BLX)
 
 
 class NextSentence(nn.Module):

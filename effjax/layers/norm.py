@@ -28,6 +28,18 @@ class LayerNorm(nn.Module):
         return y.astype(x_BLD.dtype)
 
 
+class NoNorm(nn.Module):
+    """y = x * scale + bias, what MobileBERT has in place of a norm. Source: arXiv 2004.02984,
+    section 3.3.
+    """
+
+    @nn.compact
+    def __call__(self, x_BLD: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
+        scale = self.param("scale", nn.initializers.ones, x_BLD.shape[-1:])
+        bias = self.param("bias", nn.initializers.zeros, x_BLD.shape[-1:])
+        return (x_BLD.astype(jnp.float32) * scale + bias).astype(x_BLD.dtype)
+
+
 class RMSNorm(nn.Module):
     """y = x / sqrt(E[x^2] + eps) * scale. Source: arXiv 1910.07467, equation 4."""
 

@@ -43,6 +43,7 @@ class Architecture:
         config: the class of its configs.
         fields: Hugging Face's name of each config field, and of what `layers_from` makes the layers
             of, for most `depth`, `heads` and `ffn`.
+        layer_fields: types of what `layers_from` reads that is no field of config or layer.
         layers_from: config fields out of the named ones, given also what an error is to begin with.
         layers_to: the way back, given the architecture's name.
         today: an older layout of config.json brought to that of transformers 5.
@@ -60,6 +61,7 @@ class Architecture:
     sizes: Mapping[str, Mapping[str, Any]]
     config: type[EncoderConfig] = EncoderConfig
     fields: Mapping[str, str]
+    layer_fields: Mapping[str, Any] = field(default_factory=dict)
     layers_from: Callable[[Mapping[str, Any], str], dict[str, Any]] = uniform_layers
     layers_to: Callable[[str, Any], dict[str, Any]] = uniform_fields
     today: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict

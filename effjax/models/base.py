@@ -44,6 +44,9 @@ class LayerSpec:
         """The layer with only these of what the table's axis instance "layer_3/<name>" counts."""
         return dataclasses.replace(self, **{name: len(kept)})
 
+    def __str__(self) -> str:
+        return f"{self.heads} heads, ffn {self.ffn}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:

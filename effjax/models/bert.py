@@ -158,19 +158,25 @@ def masked_lm_rows(
     bias: str,
     decoder: str,
 ) -> list[Row]:
-    """Transform, norm, output bias and, where it is not tied, the output projection.
+    """Transform, norm, output bias and, where it is not tied, the output projection."""
+    D, E = axes(config)[0], output_axis(config)
+    rows = [*linear(f"{path}/dense", (D,), (E,), hf=dense), *norm(f"{path}/norm", E, hf=norm_name)]
+    return [*rows, *decoder_rows(config, E, path=path, bias=bias, decoder=decoder)]
+
+
+def decoder_rows(
+    config: EncoderConfig, E: Axis, *, path: str, bias: str, decoder: str
+) -> list[Row]:
+    """The output bias and, where it is not tied, the output projection.
 
     Untied, Hugging Face adds the decoder's own bias, and stores the other one, unused, beside it.
     """
-    D, E = axes(config)[0], output_axis(config)
     V = Axis("V", config.vocab_size, "vocabulary")
-    rows = [*linear(f"{path}/dense", (D,), (E,), hf=dense), *norm(f"{path}/norm", E, hf=norm_name)]
     decoder_bias = f"{decoder.removesuffix('.weight')}.bias"
     if config.tie_embeddings:
-        return [*rows, *vector(f"{path}/bias", "bias", (V,), hf=bias, aliases=(decoder_bias,))]
+        return vector(f"{path}/bias", "bias", (V,), hf=bias, aliases=(decoder_bias,))
     copies = () if bias == decoder_bias else (bias,)
     return [
-        *rows,
         *vector(f"{path}/bias", "bias", (V,), hf=decoder_bias, copies=copies),
         Row(f"{path}/decoder", "embedding", (V, E), 0, (decoder,), f"V {E.letter}", ("token",)),
     ]

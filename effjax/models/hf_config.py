@@ -49,7 +49,7 @@ def config_from_hf(
     missing = sorted(set(architecture.fields.values()) - set(fields))
     if missing:
         raise ValueError(f"{where}: {architecture.name} needs {', '.join(missing)}")
-    kinds = field_kinds(architecture.config)
+    kinds = field_kinds(architecture)
     for ours, theirs in architecture.fields.items():
         check_field(ours, fields[theirs], kinds.get(ours), f"{where}: {theirs}")
     problem_type = fields.get("problem_type")
@@ -76,12 +76,13 @@ def config_from_hf(
 
 
 @cache
-def field_kinds(config: type[EncoderConfig]) -> dict[str, Any]:
+def field_kinds(architecture: Architecture) -> dict[str, Any]:
     """The type of every field that an architecture can name, those of its layers too."""
-    own = get_type_hints(config)
+    own = get_type_hints(architecture.config)
     layer, _ = get_args(own["layers"])
     # Where config.json has a size of heads, it may be null: then heads share out the hidden size.
-    return {"depth": int, **get_type_hints(layer), **own, "head_size": int | None}
+    kinds = {"depth": int, **get_type_hints(layer), **own, "head_size": int | None}
+    return {**kinds, **architecture.layer_fields}
 
 
 def check_field(name: str, value: Any, kind: Any, where: str) -> None:

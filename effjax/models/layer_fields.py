@@ -22,13 +22,11 @@ def uniform_layers(sizes: Mapping[str, Any], where: str) -> dict[str, Any]:
     return {**rest, "head_size": head_size, "layers": (layer,) * depth}
 
 
-def size_of_heads(hidden: int, heads: int, where: str) -> int:
-    """The size of each head. Raises a ValueError where they do not share out the hidden size."""
-    if hidden % heads:
-        raise ValueError(
-            f"{where}: hidden size {hidden} is not a multiple of {heads} attention heads"
-        )
-    return hidden // heads
+def size_of_heads(width: int, heads: int, where: str, name: str = "hidden size") -> int:
+    """The size of each head. Raises a ValueError where they do not share out the width."""
+    if width % heads:
+        raise ValueError(f"{where}: {name} {width} is not a multiple of {heads} attention heads")
+    return width // heads
 
 
 def uniform_fields(name: str, config: EncoderConfig) -> dict[str, Any]:
@@ -70,9 +68,7 @@ def same_layer(name: str, config: EncoderConfig) -> LayerSpec:
         ValueError: they differ, for which Hugging Face has no words.
     """
     if len(set(config.layers)) != 1:
-        sizes = ", ".join(
-            f"layer {i}: {s.heads} heads, ffn {s.ffn}" for i, s in enumerate(config.layers)
-        )
+        sizes = ", ".join(f"layer {i}: {spec}" for i, spec in enumerate(config.layers))
         raise ValueError(
             f"{name} in Hugging Face has one size for all layers; this model has {sizes}"
         )

@@ -5,7 +5,7 @@ a_i = LayerNorm(x_i + Attention(x_i)),  x_{i+1} = LayerNorm(a_i + FFN(a_i))
 
 Source: arXiv 1706.03762, section 3, with GELU; arXiv 1810.04805. Each architecture adds its Hugging
 Face names and its heads; one whose attention or feed-forward network is of another kind overrides
-`make_attention` or `make_feedforward`.
+`make_attention`, `make_feedforward` or `make_norm`.
 """
 
 import dataclasses
@@ -29,10 +29,13 @@ class PostNormBlock(Block):
 
     def setup(self) -> None:
         self.attention = self.make_attention()
-        self.attention_norm = LayerNorm(self.config.norm_eps)
+        self.attention_norm = self.make_norm()
         self.feedforward = self.make_feedforward()
-        self.feedforward_norm = LayerNorm(self.config.norm_eps)
+        self.feedforward_norm = self.make_norm()
         self.drop = Dropout(self.config.dropout)
+
+    def make_norm(self) -> nn.Module:
+        return LayerNorm(self.config.norm_eps)
 
     def make_attention(self) -> nn.Module:
         return SelfAttention(

@@ -22,7 +22,7 @@ from effjax.types import Batch, Params, PyTree
 
 log = logging.getLogger("effjax")
 
-SPLIT = {"tensor": ("H", "F", "V"), "fsdp": ("D", "E", "Y")}
+SPLIT = {"tensor": ("H", "F", "V"), "fsdp": ("D", "E", "Y", "U")}
 """The letters that each axis of a mesh splits; of several, the first one that it divides. fsdp
 leaves vectors whole: few bytes, and gathering one takes as long as gathering a small kernel.
 """

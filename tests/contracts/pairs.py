@@ -73,7 +73,9 @@ class Pair:
         """
         names = self.model.config.layer_names
         calls = self.modules[self.module_of(f"{names[layer]}/{path}")]
-        return calls[names[:layer].count(names[layer])]
+        found = calls[names[:layer].count(names[layer])]
+        first = CONTRACTS[self.model.architecture.name].channels_first
+        return found.swapaxes(1, 2) if first else found
 
     def module_of(self, path: str) -> str:
         """The torch module that the parameter at a path of ours belongs to."""
@@ -109,7 +111,8 @@ def torch_model(name: str, head: Head | None, **changes: Any) -> Any:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in made.parameters():
-            parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.add_(CONTRACTS[name].noise * noise)
     return made.eval()
 
 
@@ -140,7 +143,12 @@ def random_batch(
 
 def make_pair(name: str, head: Head | None, lengths: tuple[int, ...], **changes: Any) -> Pair:
     """A pair with these lengths of its rows, and changes of the tiny config's fields."""
-    architecture, theirs = registry.get(name), torch_model(name, head, **changes)
+    return paired(name, head, torch_model(name, head, **changes), lengths)
+
+
+def paired(name: str, head: Head | None, theirs: Any, lengths: tuple[int, ...]) -> Pair:
+    """A torch model and its like here."""
+    architecture = registry.get(name)
     config = config_from_hf(architecture, theirs.config.to_dict(), head=head)
     state = theirs.state_dict()
     rows = architecture.table(config)

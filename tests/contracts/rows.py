@@ -7,7 +7,7 @@ support: everything that is not on it must work, and what is on it must fail as 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 SIZES = {
     "vocab_size": 97,
@@ -47,6 +47,10 @@ class Contract:
     Attributes:
         fields: of the tiny model's config.json, besides those of `SIZES`.
         unusual: as `UNUSUAL`, for names of fields that only this architecture has.
+        noise: standard deviation of what is added to every parameter of the tiny model; where no
+            norm bounds the hidden states they grow with it, and rounding with them.
+        channels_first: whether the modules of torch's layers return [B, C, L].
+        attentions: what torch calls so: softmax(scores + mask), or those scores.
         lengths: tokens in each row of the tiny batch.
         published: parameters of the bare encoder by size: embeddings and layers, with the pooler
             where the model has one, without any head.
@@ -54,6 +58,9 @@ class Contract:
 
     fields: Mapping[str, Any] = field(default_factory=dict)
     unusual: Mapping[str, Any] = field(default_factory=dict)
+    noise: float = 0.2
+    channels_first: bool = False
+    attentions: Literal["weights", "scores"] = "weights"
     lengths: tuple[int, ...] = (11, 7, 1)
     published: Mapping[str, int] = field(default_factory=dict)
 
@@ -187,10 +194,53 @@ CONTRACTS = {
         },
         published={"210m": 211_766_016, "610m": 607_874_688},
     ),
+    "mobilebert": Contract(
+        fields={
+            "embedding_size": 14,
+            "intra_bottleneck_size": 30,
+            "num_feedforward_networks": 3,
+            "hidden_act": "gelu",  # a unit of relu may answer to no token of so small a batch
+        },
+        unusual={
+            "embedding": 17,
+            "bottleneck": 20,
+            "bottleneck_attention": True,
+            "shared_bottleneck": False,
+            "networks": 2,
+            "normalization": "layer_norm",
+            "classifier_activation": False,
+        },
+        noise=0.1,
+        published={"uncased": 24_581_888, "tiny": 15_485_696},
+    ),
+    "squeezebert": Contract(
+        fields={
+            "embedding_size": 36,
+            "q_groups": 2,
+            "k_groups": 3,
+            "v_groups": 4,
+            "intermediate_groups": 2,
+            "output_groups": 2,
+        },
+        unusual={
+            "embedding": 36,
+            "query_groups": 2,
+            "key_groups": 3,
+            "value_groups": 6,
+            "output_groups": 2,
+            "up_groups": 2,
+            "down_groups": 1,
+        },
+        channels_first=True,
+        attentions="scores",
+        published={"uncased": 51_089_664},
+    ),
 }
 
 UNSUPPORTED: Mapping[tuple[str, str], str] = {
     ("convbert", "no-heads"): "every head of the span convolution reads the queries of all heads",
     ("convbert", "extra padding"): "its convolution reads padding, in Hugging Face too",
+    ("mobilebert", "extra padding"): "its trigrams read padding, in Hugging Face too",
+    ("squeezebert", "pruning"): "the products around it are in equal groups",
 }
 """By architecture and contract, a part of the message or the reason."""

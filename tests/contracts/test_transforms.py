@@ -11,6 +11,7 @@ from effjax.distill import HiddenCosine, SoftTargets, TaskLoss, Weighted
 from effjax.models.base import Head, Runtime
 from effjax.models.model import Model
 from effjax.types import Array
+from tests.contracts.rows import UNSUPPORTED
 
 Build = Callable[[str, Head | None], Any]
 
@@ -65,6 +66,7 @@ def test_gradients_through_gates_are_finite_and_there(pair: Build, name: str) ->
         outputs = apply(both.model.module, both.model.params, batch, gates=gates)
         return TaskLoss()({}, outputs, {}, {"labels": np.array([0, 1, 2])}, step=0, key=None).mean()
 
+    assert bool(gates) == ((name, "pruning") not in UNSUPPORTED)
     for instance, found in gradient(gates).items():
         assert jnp.isfinite(found).all(), instance
         assert (found != 0).all(), instance

@@ -36,12 +36,18 @@ DISTILBERT = {
     "num_labels": 3,
 }
 
+OWN = {
+    "mobilebert": {"embedding_size": 5, "intra_bottleneck_size": 6},
+    "squeezebert": {"embedding_size": 12},
+}
+"""Sizes that go with these, not with those of the contracts."""
+
 
 def tiny_model(name: str = "bert", head: Any = None, **fields: Any) -> Model:
     """A model with weights of unit size, so that every one of them shows in the outputs."""
     architecture = registry.get(name)
     sizes = DISTILBERT if name == "distilbert" else BERT
-    fields = {**sizes, **CONTRACTS[name].fields, **fields}
+    fields = {**sizes, **CONTRACTS[name].fields, **OWN.get(name, {}), **fields}
     config = config_from_hf(architecture, fields, head=head, where="tiny")
     random = np.random.default_rng(0)
     params = {

@@ -1,17 +1,20 @@
 """The small layers against their formulas in numpy."""
 
+import einops
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 from flax import linen as nn
 from jax.extend.random import threefry_2x32
 
 from effjax.layers.dropout import Dropout, dropout_mask, random_bytes, threefry
 from effjax.layers.embedding import positions_after_padding, positions_from_start
 from effjax.layers.feedforward import ACTIVATIONS, FeedForward
-from effjax.layers.linear import Linear, product
-from effjax.layers.norm import LayerNorm
+from effjax.layers.linear import GroupedLinear, Linear, product
+from effjax.layers.norm import LayerNorm, NoNorm
+from effjax.table import Axis, grouped
 
 RNG = np.random.default_rng(0)
 
@@ -31,6 +34,37 @@ def test_norm_of_bfloat16_is_computed_in_float32() -> None:
     high = LayerNorm(1e-6).apply({"params": params}, x.astype(jnp.float32))
     assert isinstance(low, jax.Array) and low.dtype == jnp.bfloat16
     np.testing.assert_array_equal(low, jnp.asarray(high, jnp.bfloat16))
+
+
+def test_no_norm_scales_and_shifts() -> None:
+    x = RNG.normal(3, 5, size=(2, 7)).astype(np.float32)
+    scale, bias = RNG.normal(size=(2, 7)).astype(np.float32)
+    params = {"params": {"scale": scale, "bias": bias}}
+    found = NoNorm().apply(params, jnp.asarray(x))
+    np.testing.assert_allclose(np.asarray(found), x * scale + bias, atol=1e-6)
+    low = NoNorm().apply(params, jnp.asarray(x, jnp.bfloat16))
+    assert isinstance(low, jax.Array) and low.dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3, 6])
+def test_a_grouped_product_is_torchs_convolution(groups: int) -> None:
+    """Its weights come and go through the row of the table, bit by bit."""
+    theirs = torch.nn.Conv1d(12, 18, kernel_size=1, groups=groups)
+    row, bias = grouped("g", Axis("D", 12), Axis("F", 18), groups, hf="conv", hf_axes="(G O) I 1")
+    stored = theirs.weight.detach().numpy()
+    assert row.hf_shape == stored.shape
+    kernel = einops.rearrange(stored, f"{row.hf_axes} -> {row.letters}", **row.sizes)
+    assert kernel.shape == row.shape == (groups, 12 // groups, 18 // groups)
+    again = einops.rearrange(kernel, f"{row.letters} -> {row.hf_axes}", **row.sizes)
+    np.testing.assert_array_equal(again, stored)
+    x = RNG.normal(size=(2, 5, 12)).astype(np.float32)
+    layer = GroupedLinear(groups, 12, 18, "float32", nn.initializers.normal(1.0))
+    params = {"kernel": kernel, "bias": theirs.state_dict()["bias"].numpy()}
+    assert params["bias"].shape == bias.shape
+    found = layer.apply({"params": params}, jnp.asarray(x))
+    with torch.no_grad():
+        want = theirs(torch.from_numpy(x).mT).mT.numpy()
+    np.testing.assert_allclose(np.asarray(found), want, atol=1e-5)
 
 
 def test_product_contracts_several_axes() -> None:

@@ -18,7 +18,7 @@ from effjax.models.model import Model
 from effjax.tree import unflatten
 from tests.contracts.rows import CONTRACTS
 
-SIZES = {"hidden": 24, "depth": 2, "heads": 3, "ffn": 40, "vocab_size": 61, "positions": 40}
+SIZES = {"hidden": 36, "depth": 2, "heads": 3, "ffn": 40, "vocab_size": 61, "positions": 40}
 EVERY_HEAD = [(name, head) for name in registry.ARCHITECTURES for head in registry.get(name).heads]
 REAL_SIZES = [
     ("bert", "tiny", "masked-lm", 1, 8),
