@@ -194,10 +194,30 @@ CONTRACTS = {
         },
         published={"210m": 211_766_016, "610m": 607_874_688},
     ),
+    "mobilebert": Contract(
+        fields={
+            "embedding_size": 14,
+            "intra_bottleneck_size": 30,
+            "num_feedforward_networks": 3,
+            "hidden_act": "gelu",  # a unit of relu may answer to no token of so small a batch
+        },
+        unusual={
+            "embedding": 17,
+            "bottleneck": 20,
+            "bottleneck_attention": True,
+            "shared_bottleneck": False,
+            "networks": 2,
+            "normalization": "layer_norm",
+            "classifier_activation": False,
+        },
+        noise=0.1,
+        published={"uncased": 24_581_888, "tiny": 15_485_696},
+    ),
 }
 
 UNSUPPORTED: Mapping[tuple[str, str], str] = {
     ("convbert", "no-heads"): "every head of the span convolution reads the queries of all heads",
     ("convbert", "extra padding"): "its convolution reads padding, in Hugging Face too",
+    ("mobilebert", "extra padding"): "its trigrams read padding, in Hugging Face too",
 }
 """By architecture and contract, a part of the message or the reason."""
