@@ -13,6 +13,7 @@ ARCHITECTURES = {
     "distilbert": ("effjax.models.distilbert:DISTILBERT", "DistilBERT"),
     "roberta": ("effjax.models.roberta:ROBERTA", "RoBERTa and DistilRoBERTa"),
     "mobilebert": ("effjax.models.mobilebert:MOBILEBERT", "MobileBERT and IB-BERT_LARGE"),
+    "squeezebert": ("effjax.models.squeezebert:SQUEEZEBERT", "SqueezeBERT"),
     "modernbert": ("effjax.models.modernbert:MODERNBERT", "ModernBERT and the Ettin encoders"),
     "nomic_bert": ("effjax.models.nomicbert:NOMICBERT", "NomicBERT"),
     "eurobert": ("effjax.models.eurobert:EUROBERT", "EuroBERT"),

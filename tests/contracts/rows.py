@@ -213,11 +213,34 @@ CONTRACTS = {
         noise=0.1,
         published={"uncased": 24_581_888, "tiny": 15_485_696},
     ),
+    "squeezebert": Contract(
+        fields={
+            "embedding_size": 36,
+            "q_groups": 2,
+            "k_groups": 3,
+            "v_groups": 4,
+            "intermediate_groups": 2,
+            "output_groups": 2,
+        },
+        unusual={
+            "embedding": 36,
+            "query_groups": 2,
+            "key_groups": 3,
+            "value_groups": 6,
+            "output_groups": 2,
+            "up_groups": 2,
+            "down_groups": 1,
+        },
+        channels_first=True,
+        attentions="scores",
+        published={"uncased": 51_089_664},
+    ),
 }
 
 UNSUPPORTED: Mapping[tuple[str, str], str] = {
     ("convbert", "no-heads"): "every head of the span convolution reads the queries of all heads",
     ("convbert", "extra padding"): "its convolution reads padding, in Hugging Face too",
     ("mobilebert", "extra padding"): "its trigrams read padding, in Hugging Face too",
+    ("squeezebert", "pruning"): "the products around it are in equal groups",
 }
 """By architecture and contract, a part of the message or the reason."""

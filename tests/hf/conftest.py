@@ -38,6 +38,7 @@ DISTILBERT = {
 
 OWN = {
     "mobilebert": {"embedding_size": 5, "intra_bottleneck_size": 6},
+    "squeezebert": {"embedding_size": 12},
 }
 """Sizes that go with these, not with those of the contracts."""
 
