@@ -194,7 +194,7 @@ def layers_to(name: str, config: EncoderConfig) -> dict[str, Any]:
             f"{name} in Hugging Face has a convolution in layer 0 alone; this model has kernel "
             f"widths {widths}"
         )
-    plain = tuple(LayerSpec(heads=layer.heads, ffn=layer.ffn) for layer in config.layers)
+    plain = tuple(dataclasses.replace(layer, kernel_width=0) for layer in config.layers)
     return {
         **uniform_fields(name, config.replace(layers=plain)),
         "embedding": config.embedding_size,
