@@ -24,7 +24,7 @@ def bucket_starts(buckets: int, longest: int) -> tuple[int, ...]:
     """
     exact = buckets // 2
     factor = (longest / exact) ** (1 / (buckets - exact))
-    # A hair less before rounding up: what is whole, such as 32, may be 32.000...1 in floats.
+    # A hair less before rounding up: what is a whole number, as 32, may be 32.000...1 in floats.
     ranges = (math.ceil(exact * factor**k - 1e-6) for k in range(1, buckets - exact))
     return (*range(1, exact + 1), *ranges)
 

@@ -7,6 +7,7 @@ An architecture is a subclass that says what its parts are: `make_embedding`, `b
 has them `share`, `finish` and `example_vectors`.
 """
 
+import dataclasses
 from collections.abc import Mapping
 
 import jax
@@ -122,15 +123,15 @@ class Encoder(nn.Module):
         starts = batch.get("starts")
         vector_BD = self.example_vectors(x_BLD, fields, starts)
         pooled = self.pooler(vector_BD) if self.config.pooler else None
-        kept = {
-            "embedded": embedded,
-            "layers": tuple(traces),
-            "last_hidden": x_BLD,
-            "pooled": pooled,
-            "mask": is_token(fields),
-        }
+        kept = Outputs(
+            embedded=embedded,
+            layers=tuple(traces),
+            last_hidden=x_BLD,
+            pooled=pooled,
+            mask=is_token(fields),
+        )
         if self.head is None:
-            return Outputs(**kept)
+            return kept
         vector_BD = vector_BD if pooled is None else pooled
         asked_BPD = at_places(x_BLD, batch.get("predicted"))
         given = (asked_BPD, vector_BD, x_BLD, fields, starts, deterministic)
@@ -138,7 +139,7 @@ class Encoder(nn.Module):
         if self.config.head == "multiple-choice":
             choices = shape[:2] if starts is None else starts.shape
             answers = {"logits": answers["logits"].reshape(choices)}
-        return Outputs(**kept, **answers)
+        return dataclasses.replace(kept, **answers)
 
     def positions(self, fields: Mapping[str, Array]) -> Int[Array, "B L"]:
         """What each token's position is, by the config's rule and within its segment."""

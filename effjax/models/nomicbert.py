@@ -141,7 +141,7 @@ class NomicBertEncoder(PostNormEncoder):
             0,
             config.token_types,
             config.hidden,
-            config.hidden,
+            None,
             config.norm_eps,
             config.dropout,
             self.runtime.dtype,

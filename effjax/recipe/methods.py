@@ -8,6 +8,7 @@ import jax
 from effjax.data.encode import Encoded
 from effjax.data.masking import Masking
 from effjax.distill import GeneratorLM, MaskedLM, ReplacedTokens, Weighted
+from effjax.models import registry
 from effjax.models.base import Head, Runtime
 from effjax.models.generator import with_generator, without_generator
 from effjax.models.model import Model
