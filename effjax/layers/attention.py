@@ -158,8 +158,8 @@ class SelfAttention(nn.Module):
         context_BHLK = self.attend(trace, shared, deterministic)
         if gate_H is not None:
             context_BHLK = context_BHLK * gate_H[:, None, None].astype(context_BHLK.dtype)
-        context_BLHK = context_BHLK.swapaxes(1, 2)
-        return output(context_BLHK.reshape(*x_BLD.shape[:2], *self.head_axes, -1)), trace
+        shape = (*x_BLD.shape[:2], *self.head_axes, self.head_size)
+        return output(context_BHLK.swapaxes(1, 2).reshape(shape)), trace
 
     @property
     def head_axes(self) -> tuple[int, ...]:
@@ -183,7 +183,7 @@ class SelfAttention(nn.Module):
     def projected(self, name: str, x_BLD: Float[Array, "B L D"]) -> Float[Array, "B H L K"]:
         """One of the three, heads first: each head's product is contiguous."""
         y = self.linear(name, x_BLD.shape[-1:], (*self.head_axes, self.head_size))(x_BLD)
-        return y.reshape(*x_BLD.shape[:2], -1, self.head_size).swapaxes(1, 2)
+        return y.reshape(*x_BLD.shape[:2], self.heads, self.head_size).swapaxes(1, 2)
 
     def scores(
         self, q_BHLK: Float[Array, "B H L K"], k_BHMK: Float[Array, "B H M K"], shared: Shared

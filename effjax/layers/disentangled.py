@@ -6,9 +6,9 @@ K and Q are projections of one table of relative positions, b the row of a dista
 ones, and one row for ever more of the far ones.
 
 Source: arXiv 2006.03654, section 3.1, equations 4 and 5; the buckets are arXiv 2111.09543's, as
-released. The published code gathers a score per pair of tokens from scores per row of the table;
-here rows are gathered, one for each distance, and the scores by distance are moved into place,
-which accelerators do faster, and on the way back need not add up in scattered places.
+released. The published code gathers a score per pair of tokens from scores per row of the table,
+which on the way back is a sum in scattered places. Here rows are gathered, one for each distance,
+and the scores by distance are moved into place by a slice, whose way back is another.
 """
 
 from collections.abc import Callable

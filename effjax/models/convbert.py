@@ -107,7 +107,11 @@ def layers_from(sizes: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def layers_to(name: str, config: EncoderConfig) -> dict[str, Any]:
-    """The way back. Raises a ValueError where Hugging Face has no words for the layers."""
+    """The way back, with heads that `head_ratio` divides: the same model, where it did not.
+
+    Raises:
+        ValueError: Hugging Face has no words for the layers.
+    """
     assert isinstance(config, ConvBertConfig)
     layer = same_layer(name, config)
     if not layer.ffn:

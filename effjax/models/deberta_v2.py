@@ -152,7 +152,7 @@ class DebertaEncoder(PostNormEncoder):
         rows = relative_rows(length, config.buckets, config.longest)
         relative_RD = self.relative()[rows.min() : rows.max() + 1]
         shared = {**shared, "relative": relative_RD, "distances": jnp.asarray(rows - rows.min())}
-        width = max(getattr(layer, "kernel_width", 0) for layer in config.layers)
+        width = max(layer.kernel_width for layer in config.layers)
         if not width or "segment_ids" not in fields:
             return shared
         return {**shared, "neighbours": of_one_segment(fields["segment_ids"], width)}
@@ -175,11 +175,8 @@ def encoder_rows(config: EncoderConfig, decoder: str | None) -> list[Row]:
 
 def embedding_rows(config: DebertaConfig, decoder: str | None) -> list[Row]:
     """The rows of a `NormLastEmbedding`; `decoder` as in `postnorm.embedding_rows`."""
-    D, E, words = (
-        axes(config)[0],
-        embedding_axis(config),
-        Axis("V", config.vocab_size, "vocabulary"),
-    )
+    D, E = axes(config)[0], embedding_axis(config)
+    words = Axis("V", config.vocab_size, "vocabulary")
     uses: tuple[Use, ...] = ("lookup", "token") if decoder else ("lookup",)
     aliases = (decoder,) if decoder else ()
     path, hf = "embedding/word/embedding", NAMES["word"]

@@ -108,6 +108,7 @@ class DebertaConfig(EncoderConfig):
     """What only DeBERTa-v2 has.
 
     Attributes:
+        layers: as any model's; the first alone may have a convolution.
         terms: of position in a score: what a content says to a position, "c2p", and a position to a
             content.
         share_att_key: whether positions are projected by the weights that project contents.
@@ -115,6 +116,7 @@ class DebertaConfig(EncoderConfig):
         longest_distance: from which on all are one; None for `positions`.
     """
 
+    layers: tuple[DebertaLayer, ...]
     terms: Literal["p2c|c2p", "c2p|p2c", "c2p", "p2c"]
     share_att_key: bool
     buckets: int | None
@@ -188,7 +190,7 @@ def check_buckets(buckets: int | None, longest: int, where: str) -> None:
 def layers_to(name: str, config: EncoderConfig) -> dict[str, Any]:
     """The way back. Raises a ValueError where Hugging Face has no words for the layers."""
     assert isinstance(config, DebertaConfig)
-    widths = tuple(getattr(layer, "kernel_width", 0) for layer in config.layers)
+    widths = tuple(layer.kernel_width for layer in config.layers)
     if any(widths[1:]):
         raise ValueError(
             f"{name} in Hugging Face has a convolution in layer 0 alone; this model has kernel "

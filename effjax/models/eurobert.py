@@ -25,17 +25,16 @@ from effjax.models import bert
 from effjax.models.architecture import Architecture, HeadSpec
 from effjax.models.encoder import initializer, is_token
 from effjax.models.postnorm import axes
-from effjax.models.prenorm import PreNormBlock, PreNormEncoder
-from effjax.models.rotary_fields import (
-    RotaryConfig,
-    RotaryLayer,
-    rope_today,
-    rotary_fields,
-    rotary_layers,
-    rotations,
+from effjax.models.prenorm import (
+    PreNormBlock,
+    PreNormConfig,
+    PreNormEncoder,
+    word_head_rows,
+    word_rows,
 )
-from effjax.table import Axis, Row, Use, embedding, linear, norm, vector
-from effjax.types import Array, Float, Gates, Int, Shared
+from effjax.models.rotary_fields import RotaryLayer, rope_today, rotary_fields, rotary_layers
+from effjax.table import Axis, Row, Use, linear, norm
+from effjax.types import Array, Float, Gates, Int
 
 LAYER = "model.layers.{i}"
 
@@ -124,7 +123,7 @@ class EuroBertLayer(RotaryLayer):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EuroBertConfig(RotaryConfig):
+class EuroBertConfig(PreNormConfig):
     """A config of such layers.
 
     Attributes:
@@ -134,8 +133,6 @@ class EuroBertConfig(RotaryConfig):
     """
 
     layers: tuple[EuroBertLayer, ...]
-    attention_bias: bool
-    ffn_bias: bool
     pooling: Literal["bos", "mean", "late"]
 
 
@@ -186,19 +183,6 @@ class EuroBertEncoder(PreNormEncoder):
 
     def make_norm(self) -> nn.Module:
         return RMSNorm(self.config.norm_eps)
-
-    def share(self, fields: Mapping[str, Array]) -> Shared:
-        return {**super().share(fields), **rotations(self.config, fields["position_ids"])}
-
-    def example_vectors(
-        self,
-        x_BLD: Float[Array, "B L D"],
-        fields: Mapping[str, Array],
-        starts: Int[Array, "..."] | None,
-    ) -> Float[Array, "examples D"]:
-        if self.config.pooling == "mean":
-            return mean_of_tokens(x_BLD, is_token(fields), fields.get("segment_ids"), starts)
-        return super().example_vectors(x_BLD, fields, starts)
 
     def answer(
         self,
@@ -278,10 +262,7 @@ def tokens(config: EuroBertConfig, dtype: str) -> TokenClassifier:
 
 def rows(config: EuroBertConfig, decoder: str | None) -> list[Row]:
     """The rows of embedding, layers and last norm."""
-    D, V = axes(config)[0], Axis("V", config.vocab_size, "vocabulary")
-    uses: tuple[Use, ...] = ("lookup", "token") if decoder else ("lookup",)
-    words, aliases = "model.embed_tokens.weight", (decoder,) if decoder else ()
-    made = embedding("embedding/word/embedding", V, D, hf=words, aliases=aliases, uses=uses)
+    D, made = axes(config)[0], word_rows(config, "model.embed_tokens.weight", decoder)
     for i, (layer, spec) in enumerate(zip(config.layer_names, config.layers, strict=True)):
         made += layer_rows(layer, spec, config, LAYER.format(i=i))
     return made + norm("final_norm", D, hf="model.norm", bias=False)
@@ -310,13 +291,7 @@ def layer_rows(layer: str, spec: EuroBertLayer, config: EuroBertConfig, hf: str)
 
 
 def masked_lm_rows(config: EuroBertConfig) -> list[Row]:
-    """The output projection, unless it is tied, and its bias."""
-    D, V = axes(config)[0], Axis("V", config.vocab_size, "vocabulary")
-    made = vector("head/bias", "bias", (V,), hf="lm_head.bias") if config.ffn_bias else []
-    if not config.tie_embeddings:
-        hf = ("lm_head.weight",)
-        made.append(Row("head/decoder", "embedding", (V, D), 0, hf, "V D", ("token",)))
-    return made
+    return word_head_rows(config, axes(config)[0], hf="lm_head", bias=config.ffn_bias)
 
 
 def classifier_rows(config: EuroBertConfig) -> list[Row]:

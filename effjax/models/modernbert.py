@@ -22,7 +22,6 @@ from effjax.layers.embedding import NormedWordEmbedding
 from effjax.layers.feedforward import FusedGatedFeedForward
 from effjax.layers.local import LocalAttention, local_key, local_mask
 from effjax.layers.norm import LayerNorm
-from effjax.layers.pooling import mean_of_tokens
 from effjax.layers.prediction import (
     Transform,
     TransformedClassifier,
@@ -43,9 +42,8 @@ from effjax.models.modernbert_config import (
     today,
 )
 from effjax.models.postnorm import axes
-from effjax.models.prenorm import PreNormBlock, PreNormEncoder
-from effjax.models.rotary_fields import rotations
-from effjax.table import Axis, Row, Use, embedding, linear, norm, vector
+from effjax.models.prenorm import PreNormBlock, PreNormEncoder, word_head_rows, word_rows
+from effjax.table import Axis, Row, Use, linear, norm
 from effjax.types import Array, Float, Int, Shared
 
 LAYER = "model.layers.{i}"
@@ -134,11 +132,7 @@ class ModernBertEncoder(PreNormEncoder):
         token_BL, segment_BL = is_token(fields), fields.get("segment_ids")
         reaches = {spec.reach for spec in self.config.layers if spec.reach is not None}
         local = {local_key(r): local_mask(token_BL, segment_BL, r) for r in sorted(reaches)}
-        return {
-            **super().share(fields),
-            **local,
-            **rotations(self.config, fields["position_ids"]),
-        }
+        return {**super().share(fields), **local}
 
     def example_vectors(
         self,
@@ -146,12 +140,9 @@ class ModernBertEncoder(PreNormEncoder):
         fields: Mapping[str, Array],
         starts: Int[Array, "..."] | None,
     ) -> Float[Array, "examples D"]:
-        """The mean of an example's tokens, or its first one: for a choice, as in Hugging Face, the
-        first that is not padding.
-        """
-        if self.config.pooling == "mean":
-            return mean_of_tokens(x_BLD, is_token(fields), fields.get("segment_ids"), starts)
-        if self.config.head == "multiple-choice" and starts is None:
+        """The first token of a choice is, as in Hugging Face, the first that is not padding."""
+        first = self.config.pooling == "cls" and starts is None
+        if first and self.config.head == "multiple-choice":
             first_B = is_token(fields).argmax(-1)
             return jnp.take_along_axis(x_BLD, first_B[:, None, None], axis=1)[:, 0]
         return super().example_vectors(x_BLD, fields, starts)
@@ -202,11 +193,8 @@ def classifier(
 
 def rows(config: ModernBertConfig, decoder: str | None) -> list[Row]:
     """The rows of embedding, layers and last norm."""
-    D, V = axes(config)[0], Axis("V", config.vocab_size, "vocabulary")
-    uses: tuple[Use, ...] = ("lookup", "token") if decoder else ("lookup",)
     words = "model.embeddings.tok_embeddings.weight"
-    aliases = (decoder,) if decoder else ()
-    made = embedding("embedding/word/embedding", V, D, hf=words, aliases=aliases, uses=uses)
+    D, made = axes(config)[0], word_rows(config, words, decoder)
     made += norm("embedding/norm", D, hf="model.embeddings.norm", bias=config.norm_bias)
     for i, (layer, spec) in enumerate(zip(config.layer_names, config.layers, strict=True)):
         made += layer_rows(layer, spec, config, LAYER.format(i=i))
@@ -239,14 +227,8 @@ def transform_rows(config: ModernBertConfig, use: Use) -> list[Row]:
 
 def masked_lm_rows(config: ModernBertConfig) -> list[Row]:
     """Transform, output bias and, where it is not tied, the output projection."""
-    Y, V = axes(config)[1], Axis("V", config.vocab_size, "vocabulary")
-    made = transform_rows(config, "token")
-    if config.decoder_bias:
-        made += vector("head/bias", "bias", (V,), hf="decoder.bias")
-    if not config.tie_embeddings:
-        hf = ("decoder.weight",)
-        made.append(Row("head/decoder", "embedding", (V, Y), 0, hf, "V Y", ("token",)))
-    return made
+    words = word_head_rows(config, axes(config)[1], hf="decoder", bias=config.decoder_bias)
+    return [*transform_rows(config, "token"), *words]
 
 
 def classifier_rows(

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from effjax.models.base import Activation
 from effjax.models.layer_fields import uniform_fields, uniform_layers
+from effjax.models.prenorm import PreNormConfig
 from effjax.models.rotary_fields import (
-    RotaryConfig,
     RotaryLayer,
     check_pairs,
     rope_base,
@@ -121,7 +121,7 @@ class ModernBertLayer(RotaryLayer):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModernBertConfig(RotaryConfig):
+class ModernBertConfig(PreNormConfig):
     """A config of such layers.
 
     Attributes:
@@ -132,8 +132,6 @@ class ModernBertConfig(RotaryConfig):
 
     layers: tuple[ModernBertLayer, ...]
     norm_bias: bool
-    attention_bias: bool
-    ffn_bias: bool
     ffn_dropout: float
     head_bias: bool
     head_activation: Activation

@@ -8,14 +8,33 @@ float32, whatever products are computed in.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import jax.numpy as jnp
 from flax import linen as nn
 
 from effjax.layers.dropout import Dropout
-from effjax.models.base import LayerTrace
-from effjax.models.encoder import Block, Encoder
-from effjax.types import Array, Float, Gates, Shared
+from effjax.layers.pooling import mean_of_tokens
+from effjax.models.base import EncoderConfig, LayerTrace
+from effjax.models.encoder import Block, Encoder, is_token
+from effjax.models.postnorm import axes
+from effjax.models.rotary_fields import RotaryConfig, rotations
+from effjax.table import Axis, Row, Use, embedding, vector
+from effjax.types import Array, Float, Gates, Int, Shared
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreNormConfig(RotaryConfig):
+    """A config of pre-norm layers with rotary positions.
+
+    Attributes:
+        attention_bias, ffn_bias: whether all products of one, or the other, have a bias.
+        pooling: how an example is classified; with "mean", from the mean of its tokens.
+    """
+
+    attention_bias: bool
+    ffn_bias: bool
+    pooling: str
 
 
 class PreNormBlock(Block):
@@ -67,6 +86,8 @@ class PreNormBlock(Block):
 class PreNormEncoder(Encoder):
     """An encoder of such blocks, with a last norm behind them."""
 
+    config: PreNormConfig
+
     block = PreNormBlock
 
     def setup(self) -> None:
@@ -82,3 +103,36 @@ class PreNormEncoder(Encoder):
 
     def finish(self, x_BLD: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
         return self.final_norm(x_BLD).astype(self.runtime.dtype)
+
+    def share(self, fields: Mapping[str, Array]) -> Shared:
+        return {**super().share(fields), **rotations(self.config, fields["position_ids"])}
+
+    def example_vectors(
+        self,
+        x_BLD: Float[Array, "B L D"],
+        fields: Mapping[str, Array],
+        starts: Int[Array, "..."] | None,
+    ) -> Float[Array, "examples D"]:
+        """That of each example's first token, or the mean of all its tokens."""
+        if self.config.pooling == "mean":
+            return mean_of_tokens(x_BLD, is_token(fields), fields.get("segment_ids"), starts)
+        return super().example_vectors(x_BLD, fields, starts)
+
+
+def word_rows(config: EncoderConfig, hf: str, decoder: str | None) -> list[Row]:
+    """The row of a word embedding; `decoder` as of `postnorm.embedding_rows`."""
+    V, D = Axis("V", config.vocab_size, "vocabulary"), axes(config)[0]
+    aliases = (decoder,) if decoder else ()
+    uses: tuple[Use, ...] = ("lookup", "token") if decoder else ("lookup",)
+    return embedding("embedding/word/embedding", V, D, hf=hf, aliases=aliases, uses=uses)
+
+
+def word_head_rows(config: EncoderConfig, reads: Axis, *, hf: str, bias: bool) -> list[Row]:
+    """The rows of a `WordHead` itself: its bias, and the output projection unless that is tied."""
+    V = Axis("V", config.vocab_size, "vocabulary")
+    made = vector("head/bias", "bias", (V,), hf=f"{hf}.bias") if bias else []
+    if not config.tie_embeddings:
+        kernel, name = (V, reads), (f"{hf}.weight",)
+        pattern = f"V {reads.letter}"
+        made.append(Row("head/decoder", "embedding", kernel, 0, name, pattern, ("token",)))
+    return made

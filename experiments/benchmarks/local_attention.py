@@ -73,7 +73,7 @@ class FullMaskBlock(ModernBertBlock):
 def programs(settings: Settings, dtype: Any, rows: int, length: int) -> dict[str, Program]:
     """Both sides' forward pass, by name; masks and rotations are part of it."""
     sizes = {**MODERNBERT.sizes[settings.size], "max_position_embeddings": length}
-    config = config_from_hf(MODERNBERT, sizes)
+    config: Any = config_from_hf(MODERNBERT, sizes)
     spec = next(spec for spec in config.layers if spec.reach is not None)
     runtime = dataclasses.replace(Runtime.auto(dtype), chunk_tokens=None)
 

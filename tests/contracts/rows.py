@@ -131,7 +131,7 @@ CONTRACTS = {
     "modernbert": Contract(
         fields={
             "local_attention": 5,
-            "layer_types": ["full_attention", "sliding_attention", "sliding_attention"],
+            "global_attn_every_n_layers": 3,
             "embedding_dropout": 0.1,
             "attention_dropout": 0.1,
             "mlp_dropout": 0.1,

@@ -47,10 +47,8 @@ def rows_of(both: Any) -> dict[str, np.ndarray]:
 
 def visible(both: Any, layer: int) -> np.ndarray:
     """Which keys a query of that layer sees: those of tokens, in a window where it has one."""
-    window, place = (
-        getattr(both.model.config.layers[layer], "window", None),
-        np.arange(both.mask.shape[1]),
-    )
+    window = getattr(both.model.config.layers[layer], "window", None)
+    place = np.arange(both.mask.shape[1])
     near = np.abs(place[:, None] - place) <= (len(place) if window is None else window // 2)
     return both.mask[:, None, None] & near
 

@@ -1,5 +1,7 @@
 """Rotary positions and grouped queries against their formulas."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -72,7 +74,7 @@ def test_a_group_is_heads_with_the_same_key_and_value() -> None:
     module = grouped(6, 2)
     (found, trace), variables = module.init_with_output(jax.random.key(0), x, shared, None, True)
     assert trace["k"].shape == (2, 6, 5, 4)
-    params = variables["params"]
+    params: Any = variables["params"]
     assert params["key"]["kernel"].shape == (12, 2, 4)
     repeated = {
         name: jax.tree.map(lambda a: jnp.repeat(a, 3, axis=a.ndim - 2), params[name])

@@ -130,6 +130,17 @@ def test_what_does_not_fit_is_one_line(fields: dict[str, Any], message: str) -> 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("heads", "ratio", "written"), [(12, 2, 12), (12, 5, 10), (2, 4, 4)])
+def test_heads_are_written_as_so_many_that_read_the_same(
+    heads: int, ratio: int, written: int
+) -> None:
+    sizes = {"num_attention_heads": heads, "head_ratio": ratio}
+    config = config_from_hf(CONVBERT, sizes)
+    fields = config_to_hf(CONVBERT, config)
+    assert fields["num_attention_heads"] == written
+    assert config_from_hf(CONVBERT, fields).layers == config.layers
+
+
 def test_another_summary_is_refused_by_multiple_choice_alone() -> None:
     fields = {"summary_type": "first"}
     config = config_from_hf(CONVBERT, fields)

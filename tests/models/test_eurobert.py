@@ -14,7 +14,7 @@ from effjax.prune import shrink
 from tests.contracts.pairs import make_pair
 from tests.contracts.test_packing import encoded, run
 
-TINY = {
+TINY: dict[str, Any] = {
     "vocab_size": 97,
     "hidden_size": 24,
     "num_hidden_layers": 2,
@@ -51,7 +51,8 @@ def test_every_bias_and_a_tied_projection() -> None:
 def test_a_group_goes_with_its_heads() -> None:
     model = create("eurobert", size="210m", key=jax.random.key(0), **TINY)
     small = shrink(model, {f"layer_{i}/kv_heads": np.array([0, 2]) for i in range(2)})
-    assert [(spec.heads, spec.kv_heads) for spec in small.config.layers] == [(4, 2)] * 2
+    layers: Any = small.config.layers
+    assert [(spec.heads, spec.kv_heads) for spec in layers] == [(4, 2)] * 2
     query = small.params["layer_0"]["attention"]["query"]["kernel"]
     assert query.shape == (24, 2, 2, 4)
     np.testing.assert_array_equal(
@@ -68,7 +69,7 @@ def test_fewer_groups_in_every_layer_have_words_in_hugging_face() -> None:
     written = config_to_hf(EUROBERT, shrink(model, keep).config)
     names = ("num_attention_heads", "num_key_value_heads", "head_dim")
     assert [written[name] for name in names] == [4, 2, 4]
-    model = create("eurobert", size="210m", key=jax.random.key(0), **TINY | {"head_dim": 6})
+    model = create("eurobert", size="210m", key=jax.random.key(0), **TINY, head_dim=6)
     config = model.config.replace(hidden=26)
     with pytest.raises(ValueError, match="this model has 6 heads, hidden 26"):
         config_to_hf(EUROBERT, config)
@@ -76,7 +77,7 @@ def test_fewer_groups_in_every_layer_have_words_in_hugging_face() -> None:
 
 def test_the_first_checkpoints_are_read() -> None:
     old = {**TINY, "rope_theta": 250000, "rope_scaling": None, "clf_pooling": "mean"}
-    config = config_from_hf(EUROBERT, {**old, "num_key_value_heads": None})
+    config: Any = config_from_hf(EUROBERT, {**old, "num_key_value_heads": None})
     assert config.layers[0].rope_base == 250_000.0
     assert config.layers[0].kv_heads == 6
     written = config_to_hf(EUROBERT, config)

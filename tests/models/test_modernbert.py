@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import transformers
 
+from effjax import measure
 from effjax.data.layouts import packed_batches
 from effjax.distill.student import init_student
 from effjax.layers.local import has_band
@@ -20,7 +21,7 @@ from effjax.models.modernbert import MODERNBERT
 from tests.contracts.pairs import make_pair
 from tests.contracts.test_packing import encoded, run
 
-TINY = {
+TINY: dict[str, Any] = {
     "vocab_size": 97,
     "hidden_size": 24,
     "num_hidden_layers": 4,
@@ -77,7 +78,7 @@ def test_a_choice_is_read_at_its_first_token_whichever_side_pads() -> None:
     assert_close(both.ours.logits, both.theirs.logits)
 
 
-OLD = {
+OLD: dict[str, Any] = {
     **TINY,
     "global_attn_every_n_layers": 2,
     "local_attention": 10,
@@ -88,7 +89,7 @@ OLD = {
 
 
 def test_the_layout_of_transformers_4_is_read_and_that_of_5_written() -> None:
-    config = config_from_hf(MODERNBERT, OLD)
+    config: Any = config_from_hf(MODERNBERT, OLD)
     assert [(s.window, s.rope_base, s.normed) for s in config.layers] == [
         (None, 5000.0, False),
         (10, 70.0, True),
@@ -138,17 +139,28 @@ def test_a_student_without_the_first_layer_runs_and_has_no_words_in_hugging_face
     student = init_student(model, (0, 2))
     assert config_to_hf(student.architecture, student.config)["layer_types"] == [GLOBAL, LOCAL]
     student = init_student(model, (1, 2))
-    assert student(dict(input_ids=np.full((1, 5), 7))).last_hidden.shape == (1, 5, 24)
+    outputs: Any = student({"input_ids": np.full((1, 5), 7)})
+    assert outputs.last_hidden.shape == (1, 5, 24)
     with pytest.raises(ValueError, match="every layer but the first; this model has none in"):
         config_to_hf(student.architecture, student.config)
 
 
 def test_windows_that_differ_have_no_words_in_hugging_face() -> None:
-    config = config_from_hf(MODERNBERT, TINY)
+    config: Any = config_from_hf(MODERNBERT, TINY)
     layers = list(config.layers)
     layers[1] = dataclasses.replace(layers[1], window=6)
     with pytest.raises(ValueError, match=f"one window for all layers of {LOCAL}; this model has 6"):
         config_to_hf(MODERNBERT, config.replace(layers=tuple(layers)))
+
+
+def test_the_cost_of_local_layers_grows_with_the_length() -> None:
+    """And is what the formula of a band says: three blocks of keys for every query."""
+    types = {"layer_types": [LOCAL] * 4, "local_attention": 10}
+    model = create("modernbert", size="base", key=jax.random.key(0), **TINY, **types)
+    found = measure.cost(model, batch=1, length=80).product_flops
+    kernels = sum(row.size for row in model.table if row.role == "kernel")
+    assert found == 80 * (2 * kernels + 4 * 4 * 24 * 3 * 5)
+    assert measure.cost(model, batch=1, length=160).product_flops == 2 * found
 
 
 def test_local_layers_alone_never_have_two_axes_of_the_input_s_length() -> None:

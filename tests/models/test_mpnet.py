@@ -19,6 +19,7 @@ from effjax.models.hf_config import config_from_hf
 from effjax.models.model import Model
 from effjax.models.mpnet import MPNetConfig
 from effjax.prune import shrink
+from effjax.train.optimizer import layer_factors
 from effjax.tree import flatten
 
 MPNET = registry.get("mpnet")
@@ -179,3 +180,11 @@ def test_a_saved_model_is_the_same_in_transformers(model: Model, tmp_path: Any) 
 def test_what_transformers_does_not_read_is_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         config_from_hf(MPNET, fields)
+
+
+def test_biases_learn_as_slowly_as_embeddings(model: Model) -> None:
+    """The first layer reads both."""
+    factors = flatten(layer_factors(model.table, 2, 0.5))
+    assert factors["relative_bias/embedding"] == factors["embedding/word/embedding"] == 0.5**4
+    assert factors["layer_0/attention/query/kernel"] == 0.5**3
+    assert factors["pooler/dense/kernel"] == 1

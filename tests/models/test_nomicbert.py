@@ -8,7 +8,7 @@ import pytest
 from effjax.models.hf_config import config_from_hf, config_to_hf
 from effjax.models.nomicbert import NOMICBERT
 
-FIRST = {
+FIRST: dict[str, Any] = {
     "activation_function": "swiglu",
     "attn_pdrop": 0.0,
     "causal": False,
@@ -37,7 +37,7 @@ FIRST = {
 
 
 def test_the_fields_of_the_first_checkpoints_are_read() -> None:
-    config = config_from_hf(NOMICBERT, FIRST)
+    config: Any = config_from_hf(NOMICBERT, FIRST)
     assert (config.hidden, config.head_size, config.num_layers) == (24, 12, 3)
     assert (config.layers[0].heads, config.layers[0].ffn) == (2, 10)
     assert (config.dropout, config.attention_dropout, config.positions) == (0.1, 0.0, 2048)
