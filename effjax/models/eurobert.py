@@ -6,7 +6,7 @@ padding alone has a mean of zero, where Hugging Face divides by zero.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -23,6 +23,7 @@ from effjax.layers.prediction import WordHead
 from effjax.layers.rotary import GroupedQueryAttention
 from effjax.models import bert
 from effjax.models.architecture import Architecture, HeadSpec
+from effjax.models.base import LayerSpec
 from effjax.models.encoder import initializer, is_token
 from effjax.models.postnorm import axes
 from effjax.models.prenorm import (
@@ -110,11 +111,11 @@ class EuroBertLayer(RotaryLayer):
 
     kv_heads: int
 
-    def shrunk(self, name: str, kept: int) -> "EuroBertLayer":
-        """The layer with so many groups, each with all its heads, or with so many units."""
+    def shrunk(self, name: str, kept: Sequence[int]) -> LayerSpec:
+        """The layer with only these groups, each with all its heads, or with only these units."""
         if name != "kv_heads":
-            return dataclasses.replace(self, **{name: kept})
-        return dataclasses.replace(self, kv_heads=kept, heads=kept * self.group)
+            return super().shrunk(name, kept)
+        return dataclasses.replace(self, kv_heads=len(kept), heads=len(kept) * self.group)
 
     @property
     def group(self) -> int:

@@ -34,8 +34,7 @@ def test_every_field_survives(name: str, head: Head | None) -> None:
     labels = ("LABEL_0", "LABEL_1") if head == "question-answering" else ("yes", "no", "maybe")
     theirs = transformers.AutoConfig.for_model(
         name,
-        **registry.get(name).requires,
-        **unusual,
+        **{**registry.get(name).requires, **unusual},
         id2label=dict(enumerate(labels)),
         label2id={label: i for i, label in enumerate(labels)},
         custom_field=[1, {"a": None}],

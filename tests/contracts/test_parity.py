@@ -11,6 +11,7 @@ import pytest
 
 from effjax.models.base import Head, Runtime
 from effjax.models.postnorm import PostNormBlock
+from effjax.models.rotary_fields import RotaryConfig
 from tests.contracts.rows import CONTRACTS, UNSUPPORTED
 
 WHOLE, MODULE = 1e-4, 1e-5
@@ -70,9 +71,12 @@ def test_whole_model(pair: Build, name: str, head: Head | None) -> None:
 def test_attention_trace(pair: Build, name: str) -> None:
     """q, k, v, and the scores: their softmax over real keys is torch's attention."""
     both = pair(name, None)
-    plain = issubclass(both.model.module.block, PostNormBlock)
+    letters = "qkv" if issubclass(both.model.module.block, PostNormBlock) else ""
+    if isinstance(both.model.config, RotaryConfig):
+        letters = letters.strip("qk")  # which are turned
     for i, trace in enumerate(both.ours.layers):
-        for letter, projection in (("q", "query"), ("k", "key"), ("v", "value")) if plain else ():
+        for letter in letters:
+            projection = {"q": "query", "k": "key", "v": "value"}[letter]
             found = getattr(trace, letter).swapaxes(1, 2)
             want = both.returned(i, f"attention/{projection}/kernel")
             assert_close(found.reshape(want.shape)[both.mask], want[both.mask], MODULE)
@@ -100,7 +104,10 @@ def test_each_module_given_the_same_input(pair: Build, name: str) -> None:
         fields = {**both.batch, "input_ids": ids}
         return m.embed({**fields, "position_ids": m.positions(fields)}, True)
 
-    shared = module.apply({"params": params}, both.batch, method=lambda m, fields: m.share(fields))
+    def share(m: Any, fields: dict[str, Any]) -> Any:
+        return m.share({**fields, "position_ids": m.positions(fields)})
+
+    shared = module.apply({"params": params}, rows_of(both), method=share)
 
     assert_close(apply(embed, both.batch["input_ids"]), hidden[0][mask], MODULE)
     for i in range(both.model.config.num_layers):
