@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import einops
+import jax
 import numpy as np
 import torch
 import transformers
@@ -43,7 +44,8 @@ class Pair:
 
     def apply(self, model: Model, batch: dict[str, np.ndarray], gates: Gates | None = None) -> Any:
         """Plain Linen, operation by operation: nothing is compiled per model, which is fast."""
-        return model.module.apply({"params": model.params}, batch, gates=gates)
+        with jax.disable_jit():
+            return model.module.apply({"params": model.params}, batch, gates=gates)
 
     @functools.cached_property
     def modules(self) -> dict[str, list[np.ndarray]]:

@@ -46,7 +46,8 @@ def run(model: Model, batch: Batch, params: Any = None) -> Outputs:
     if not model.config.token_types:
         del given["token_type_ids"]
     params = model.params if params is None else params
-    return model.module.apply({"params": params}, given)  # pyright: ignore[reportReturnType]
+    with jax.disable_jit():  # operation by operation: nothing is compiled per model
+        return model.module.apply({"params": params}, given)  # pyright: ignore[reportReturnType]
 
 
 def alone(both: Any, *, padded: bool) -> list[tuple[Outputs, np.ndarray]]:
