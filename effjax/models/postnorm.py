@@ -147,10 +147,10 @@ def embedding_rows(
     )
     if "position" in names:
         rows += embedding("embedding/position/embedding", positions, E, hf=names["position"])
+    rows += norm("embedding/norm", E, hf=names["embedding_norm"])
     if config.token_types:
         types = Axis("T", config.token_types)
         rows += embedding("embedding/token_type/embedding", types, E, hf=names["token_type"])
-    rows += norm("embedding/norm", E, hf=names["embedding_norm"])
     if config.factorised:
         rows += linear("embedding/projection", (E,), (D,), hf=names["projection"])
     return rows
