@@ -1,6 +1,12 @@
-"""Every contract runs for every architecture, and where it asks for a head, for every head."""
+"""Every contract runs for every architecture, and where it asks for a head, for every head.
+
+Some of that is slow (`pytest -m slow`, which CI runs too): contracts that are compiled or traced
+for each head are fast for the heads in `USUAL`, and for all of BERT's; of an architecture that is
+another's code under other names, what depends on names alone is fast.
+"""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -13,6 +19,45 @@ PAIRS = [
     for name in registry.ARCHITECTURES
     for head in registry.get(name).heads
 ]
+
+USUAL = (None, "masked-lm", "sequence-classification")
+
+EACH_HEAD = (
+    "test_a_head_answers_for_the_tokens_that_it_is_asked_for",
+    "test_a_training_step_lowers",
+    "test_extra_padding_changes_nothing",
+    "test_fast_runtime_is_the_plain_one",
+    "test_packed_outputs_are_those_of_each_example_alone",
+)
+"""Contracts that take long for each head."""
+
+SIBLINGS = ("xlm-roberta", "camembert")
+"""RoBERTa under other names."""
+
+NAMES = ("test_config", "test_table", "test_whole_model")
+"""Contracts, or files of them, that depend on these."""
+
+
+def is_slow(test: str, name: str, params: dict[str, Any]) -> bool:
+    """Whether a contract is left to the slow tests, given its file and name, and the architecture's
+    name.
+    """
+    if name in SIBLINGS:
+        return not any(part in test for part in NAMES)
+    if name == "bert" or not test.endswith(EACH_HEAD):
+        return False
+    head = params["trained"] if "trained" in params else params["head"]
+    return head not in USUAL or params.get("layout") == "padded"
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        params = getattr(item, "callspec", None) and item.callspec.params
+        if item.path.parent.name == "contracts" and params and "name" in params:
+            test = f"{item.path.stem}::{getattr(item, 'originalname', item.name)}"
+            if is_slow(test, params["name"], params):
+                item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

@@ -141,6 +141,7 @@ def small_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(toy, "examples", lambda split: whole(split, size=600))
 
 
+@pytest.mark.slow
 def test_students_of_other_architectures_and_tokenizers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
