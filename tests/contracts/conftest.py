@@ -53,11 +53,12 @@ def is_slow(test: str, name: str, params: dict[str, Any]) -> bool:
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        params = getattr(item, "callspec", None) and item.callspec.params
-        if item.path.parent.name == "contracts" and params and "name" in params:
-            test = f"{item.path.stem}::{getattr(item, 'originalname', item.name)}"
-            if is_slow(test, params["name"], params):
-                item.add_marker(pytest.mark.slow)
+        if item.path.parent.name != "contracts" or not isinstance(item, pytest.Function):
+            continue
+        params: dict[str, Any] = item.callspec.params if hasattr(item, "callspec") else {}
+        test = f"{item.path.stem}::{item.originalname}"
+        if "name" in params and is_slow(test, params["name"], params):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")
