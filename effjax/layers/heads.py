@@ -109,19 +109,15 @@ class TokenClassifier(nn.Module):
         return {"logits": output(Dropout(self.dropout)(x_BLD, deterministic))}
 
 
-class MaskedLMHead(nn.Module):
-    """E LayerNorm(activation(W h + b)) + c, where E is the word embedding, `width` wide, or a
-    matrix of its own if untied.
-
-    Source: arXiv 1810.04805, section 3.1, as released.
+class WordHead(nn.Module):
+    """E h + c, where E is the word embedding, `width` wide, or a matrix of its own if untied; c may
+    be missing.
     """
 
-    hidden: int
     width: int
     vocab_size: int
-    activation: str
-    norm_eps: float
     tied: bool
+    bias: bool
     dtype: str
     kernel_init: Initializer
 
@@ -130,23 +126,43 @@ class MaskedLMHead(nn.Module):
         self, x_BLD: Array, vector_BD: Array, words_VE: Array, deterministic: bool
     ) -> Fields:
         del vector_BD, deterministic
-        dense = self.dense()
-        y_BLE = LayerNorm(self.norm_eps, name="norm")(ACTIVATIONS[self.activation](dense(x_BLD)))
+        y_BLE = self.read(x_BLD)
         if not self.tied:
             words_VE = self.param("decoder", self.kernel_init, (self.vocab_size, self.width))
-        bias = self.param("bias", nn.initializers.zeros, (self.vocab_size,))
-        return {"logits": self.decoded(y_BLE, words_VE) + bias.astype(self.dtype)}
+        logits_BLV = self.decoded(y_BLE, words_VE)
+        if self.bias:
+            bias = self.param("bias", nn.initializers.zeros, (self.vocab_size,))
+            logits_BLV += bias.astype(self.dtype)
+        return {"logits": logits_BLV}
 
-    def dense(self) -> Linear:
-        """From the hidden states to the width of the words."""
-        outputs = (self.width,)
-        return Linear(
-            (self.hidden,), outputs, self.dtype, kernel_init=self.kernel_init, name="dense"
-        )
+    def read(self, x_BLD: Float[Array, "B L D"]) -> Float[Array, "B L E"]:
+        """What the words are compared with."""
+        return x_BLD
 
     def decoded(self, y_BLE: Float[Array, "B L E"], words_VE: Array) -> Float[Array, "B L V"]:
         """The logits without their bias."""
         return product(y_BLE, words_VE.T, 1, self.dtype)
+
+
+class MaskedLMHead(WordHead):
+    """E LayerNorm(activation(W h + b)) + c.
+
+    Source: arXiv 1810.04805, section 3.1, as released.
+    """
+
+    hidden: int
+    activation: str
+    norm_eps: float
+
+    def read(self, x_BLD: Float[Array, "B L D"]) -> Float[Array, "B L E"]:
+        widths = (self.hidden,), (self.transformed,)
+        dense = Linear(*widths, self.dtype, kernel_init=self.kernel_init, name="dense")
+        return LayerNorm(self.norm_eps, name="norm")(ACTIVATIONS[self.activation](dense(x_BLD)))
+
+    @property
+    def transformed(self) -> int:
+        """The width of what the norm goes over: that of the words."""
+        return self.width
 
 
 class WideMaskedLMHead(MaskedLMHead):
@@ -156,13 +172,12 @@ class WideMaskedLMHead(MaskedLMHead):
     Source: arXiv 2004.02984, as released.
     """
 
-    def dense(self) -> Linear:
-        """Over the hidden states, whose width it keeps."""
-        width = (self.hidden,)
-        return Linear(width, width, self.dtype, kernel_init=self.kernel_init, name="dense")
+    @property
+    def transformed(self) -> int:
+        """That of the hidden states."""
+        return self.hidden
 
     def decoded(self, y_BLD: Float[Array, "B L D"], words_VE: Array) -> Float[Array, "B L V"]:
-        """The logits without their bias."""
         widths = (self.hidden - self.width,), (self.vocab_size,)
         rest = Linear(
             *widths, self.dtype, bias=False, kernel_init=self.kernel_init, name="beyond_words"

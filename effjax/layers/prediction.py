@@ -1,14 +1,12 @@
-"""Heads that predict words from vectors of the words' own width, and ModernBERT's, which all begin
-with the same transformation.
-"""
+"""ModernBERT's heads, which all begin with the same transformation."""
 
 from flax import linen as nn
 from flax.typing import Initializer
 
 from effjax.layers.dropout import Dropout
 from effjax.layers.feedforward import ACTIVATIONS
-from effjax.layers.heads import Fields
-from effjax.layers.linear import Linear, product
+from effjax.layers.heads import Fields, WordHead
+from effjax.layers.linear import Linear
 from effjax.layers.norm import LayerNorm
 from effjax.types import Array, Float
 
@@ -32,35 +30,13 @@ class Transform(nn.Module):
         return norm(ACTIVATIONS[self.activation](dense(x)))
 
 
-class WordHead(nn.Module):
-    """E h + c, where E is the word embedding, or a matrix of its own if untied; c may be missing.
+class TransformedWordHead(WordHead):
+    """E transform(h) + c."""
 
-    Attributes:
-        transform: of h, before; None for none.
-    """
+    transform: Transform
 
-    transform: Transform | None
-    hidden: int
-    vocab_size: int
-    tied: bool
-    bias: bool
-    dtype: str
-    kernel_init: Initializer
-
-    @nn.compact
-    def __call__(
-        self, x_BLD: Array, vector_BD: Array, words_VD: Array, deterministic: bool
-    ) -> Fields:
-        del vector_BD, deterministic
-        if self.transform is not None:
-            x_BLD = self.transform(x_BLD)
-        if not self.tied:
-            words_VD = self.param("decoder", self.kernel_init, (self.vocab_size, self.hidden))
-        logits_BLV = product(x_BLD, words_VD.T, 1, self.dtype)
-        if self.bias:
-            bias = self.param("bias", nn.initializers.zeros, (self.vocab_size,))
-            logits_BLV += bias.astype(self.dtype)
-        return {"logits": logits_BLV}
+    def read(self, x_BLD: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
+        return self.transform(x_BLD)
 
 
 class TransformedClassifier(nn.Module):

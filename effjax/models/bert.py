@@ -111,17 +111,23 @@ def classifier_dropout(config: EncoderConfig) -> float:
     return config.dropout if config.classifier_dropout is None else config.classifier_dropout
 
 
-def masked_lm(config: EncoderConfig, dtype: str, activation: str | None = None) -> MaskedLMHead:
-    """The masked-LM head; its activation is the config's unless given."""
-    return MaskedLMHead(
-        config.hidden,
-        config.embedding_size,
-        config.vocab_size,
-        activation or config.activation,
-        config.norm_eps,
-        config.tie_embeddings,
-        dtype,
-        initializer(config),
+def masked_lm(
+    config: EncoderConfig,
+    dtype: str,
+    activation: str | None = None,
+    kind: type[MaskedLMHead] = MaskedLMHead,
+) -> MaskedLMHead:
+    """The masked-LM head of this kind; its activation is the config's unless given."""
+    return kind(
+        width=config.embedding_size,
+        vocab_size=config.vocab_size,
+        tied=config.tie_embeddings,
+        bias=True,
+        dtype=dtype,
+        kernel_init=initializer(config),
+        hidden=config.hidden,
+        activation=activation or config.activation,
+        norm_eps=config.norm_eps,
     )
 
 

@@ -33,8 +33,8 @@ from effjax.layers.norm import LayerNorm, NoNorm
 from effjax.layers.trigram import TrigramEmbedding
 from effjax.models.base import EncoderConfig, LayerSpec, LayerTrace
 from effjax.models.encoder import Block, Encoder, initializer
-from effjax.models.postnorm import axes
-from effjax.table import Axis, Row, Use, embedding, linear, norm
+from effjax.models.postnorm import axes, word_rows
+from effjax.table import Axis, Row, embedding, linear, norm
 from effjax.types import Array, Float, Gates, Shared
 
 OTHER_EPS = 1e-5
@@ -152,12 +152,10 @@ class MobileBertBlock(Block):
         self.drop = Dropout(config.dropout)
 
     def make_attention(self) -> SelfAttention:
-        config = self.config
-        sizes = (config.bottleneck, self.spec.heads, config.head_size, config.attention_dropout)
-        how = (self.runtime.attention, self.runtime.dtype, initializer(config))
-        if config.attention_reads == "shared":
-            return SharedBottleneckAttention(*sizes, *how, config)
-        return SelfAttention(*sizes, *how)
+        given = {**self.attention_fields, "hidden": self.config.bottleneck}
+        if self.config.attention_reads == "shared":
+            return SharedBottleneckAttention(**given, config=self.config)
+        return SelfAttention(**given)
 
     def __call__(
         self, x_BLD: Float[Array, "B L D"], shared: Shared, gates: Gates, deterministic: bool
@@ -235,12 +233,9 @@ def embedding_rows(
 ) -> list[Row]:
     """The rows of a `TrigramEmbedding`."""
     D, E, W = axes(config)[0], word_axis(config), Axis("W", 3)
-    V, P = Axis("V", config.vocab_size, "vocabulary"), Axis("P", config.positions)
-    T = Axis("T", config.token_types)
-    uses: tuple[Use, ...] = ("lookup", "token") if decoder else ("lookup",)
-    tied = (decoder,) if decoder else ()
+    P, T = Axis("P", config.positions), Axis("T", config.token_types)
     return [
-        *embedding("embedding/word/embedding", V, E, hf=names["word"], aliases=tied, uses=uses),
+        *word_rows(config, E, names["word"], decoder),
         *embedding("embedding/position/embedding", P, D, hf=names["position"]),
         *embedding("embedding/token_type/embedding", T, D, hf=names["token_type"]),
         *linear("embedding/projection", (W, E), (D,), hf=names["projection"]),

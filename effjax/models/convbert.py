@@ -18,7 +18,7 @@ from flax import linen as nn
 from effjax.layers.convolution import MixedAttention, of_one_segment
 from effjax.layers.feedforward import GroupedFeedForward
 from effjax.layers.heads import DenseClassifier, PooledClassifier
-from effjax.models import bert
+from effjax.models import bert, electra, roberta
 from effjax.models.architecture import Architecture, HeadSpec
 from effjax.models.base import EncoderConfig, LayerSpec
 from effjax.models.encoder import initializer
@@ -128,16 +128,7 @@ class ConvBertBlock(PostNormBlock):
     config: ConvBertConfig
 
     def make_attention(self) -> nn.Module:
-        return MixedAttention(
-            self.config.hidden,
-            self.spec.heads,
-            self.config.head_size,
-            self.config.attention_dropout,
-            self.runtime.attention,
-            self.runtime.dtype,
-            initializer(self.config),
-            self.config.kernel_width,
-        )
+        return MixedAttention(**self.attention_fields, width=self.config.kernel_width)
 
     def make_feedforward(self) -> nn.Module:
         config = self.config
@@ -247,25 +238,9 @@ def feedforward_rows(
     ]
 
 
-CONVBERT_LM = {
-    "dense": "generator_predictions.dense",
-    "norm_name": "generator_predictions.LayerNorm",
-    "bias": "generator_lm_head.bias",
-    "decoder": "generator_lm_head.weight",
-}
-
-
 def classifier(config: EncoderConfig, dtype: str) -> DenseClassifier:
     """The head over [CLS]: a dense layer with the model's activation, then the classes."""
-    dropout, classes = bert.classifier_dropout(config), len(config.labels)
-    activation, init = config.activation, initializer(config)
-    return DenseClassifier(config.hidden, classes, activation, dropout, dropout, dtype, init)
-
-
-def classifier_rows(config: EncoderConfig) -> list[Row]:
-    D, Y = axes(config)
-    dense = linear("head/dense", (D,), (Y,), hf="classifier.dense", use="sequence")
-    return [*dense, *bert.output_rows(config, hf="classifier.out_proj")]
+    return roberta.classifier(config, dtype, activation=config.activation)
 
 
 def choice(config: EncoderConfig, dtype: str) -> PooledClassifier:
@@ -289,14 +264,14 @@ HEADS = {
     "masked-lm": HeadSpec(
         hf_class="ConvBertForMaskedLM",
         module=partial(bert.masked_lm, activation="gelu"),
-        rows=partial(bert.masked_lm_rows, **CONVBERT_LM),
+        rows=partial(bert.masked_lm_rows, **electra.ELECTRA_LM),
         pooler=False,
-        decoder=CONVBERT_LM["decoder"],
+        decoder=electra.ELECTRA_LM["decoder"],
     ),
     "sequence-classification": HeadSpec(
         hf_class="ConvBertForSequenceClassification",
         module=classifier,
-        rows=classifier_rows,
+        rows=roberta.classifier_rows,
         pooler=False,
     ),
     **bert.family_heads("ConvBert"),

@@ -44,8 +44,15 @@ from effjax.models.deberta_v2_config import (
     today,
 )
 from effjax.models.encoder import initializer, is_token
-from effjax.models.postnorm import PostNormBlock, PostNormEncoder, axes, embedding_axis, layer_rows
-from effjax.table import Axis, Row, Use, embedding, linear, norm, vector
+from effjax.models.postnorm import (
+    PostNormBlock,
+    PostNormEncoder,
+    axes,
+    embedding_axis,
+    layer_rows,
+    word_rows,
+)
+from effjax.table import Axis, Row, embedding, linear, norm, vector
 from effjax.types import Array, Float, Gates, Shared
 
 ATTENTION = "deberta.encoder.layer.{i}.attention"
@@ -82,21 +89,12 @@ class DebertaBlock(PostNormBlock):
             self.convolution_norm = LayerNorm(self.config.norm_eps)
 
     def make_attention(self) -> nn.Module:
-        config = self.config
+        config, given = self.config, self.attention_fields
         kind = DisentangledAttention if config.share_att_key else SeparatePositions
-        # A fused kernel has no place for scores of positions.
-        kernel = self.runtime.attention if self.runtime.attention != "fused" else "late-division"
-        return kind(
-            config.hidden,
-            self.spec.heads,
-            config.head_size,
-            config.attention_dropout,
-            kernel,
-            self.runtime.dtype,
-            initializer(config),
-            tuple(config.terms.split("|")),
-            config.dropout,
-        )
+        if given["kernel"] == "fused":  # which has no place for scores of positions
+            given["kernel"] = "late-division"
+        terms = tuple(config.terms.split("|"))
+        return kind(**given, terms=terms, position_dropout=config.dropout)
 
     def __call__(
         self, x_BLD: Float[Array, "B L D"], shared: Shared, gates: Gates, deterministic: bool
@@ -176,11 +174,7 @@ def encoder_rows(config: EncoderConfig, decoder: str | None) -> list[Row]:
 def embedding_rows(config: DebertaConfig, decoder: str | None) -> list[Row]:
     """The rows of a `NormLastEmbedding`; `decoder` as in `postnorm.embedding_rows`."""
     D, E = axes(config)[0], embedding_axis(config)
-    words = Axis("V", config.vocab_size, "vocabulary")
-    uses: tuple[Use, ...] = ("lookup", "token") if decoder else ("lookup",)
-    aliases = (decoder,) if decoder else ()
-    path, hf = "embedding/word/embedding", NAMES["word"]
-    rows = embedding(path, words, E, hf=hf, aliases=aliases, uses=uses)
+    rows = word_rows(config, E, NAMES["word"], decoder)
     if config.token_types:
         types = Axis("T", config.token_types)
         rows += embedding("embedding/token_type/embedding", types, E, hf=NAMES["token_type"])

@@ -4,11 +4,12 @@
                              ^---- shared: masks and what else all layers read ----^
 
 An architecture is a subclass that says what its parts are: `make_embedding`, `block`, and where it
-has them `share`, `finish` and `example_vectors`.
+has them `share`, `finish`, `example_vectors` and `answer`.
 """
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +36,19 @@ class Block(nn.Module):
     config: EncoderConfig
     spec: LayerSpec
     runtime: Runtime
+
+    @property
+    def attention_fields(self) -> dict[str, Any]:
+        """What a `SelfAttention` of this layer is made with; one of another kind has more."""
+        return {
+            "hidden": self.config.hidden,
+            "heads": self.spec.heads,
+            "head_size": self.config.head_size,
+            "dropout": self.config.attention_dropout,
+            "kernel": self.runtime.attention,
+            "dtype": self.runtime.dtype,
+            "kernel_init": initializer(self.config),
+        }
 
     def __call__(
         self, x_BLD: Float[Array, "B L D"], shared: Shared, gates: Gates, deterministic: bool
@@ -134,8 +148,7 @@ class Encoder(nn.Module):
             return kept
         vector_BD = vector_BD if pooled is None else pooled
         asked_BPD = at_places(x_BLD, batch.get("predicted"))
-        given = (asked_BPD, vector_BD, x_BLD, fields, starts, deterministic)
-        answers = self.answer(*given)
+        answers = self.answer(asked_BPD, vector_BD, x_BLD, fields, starts, deterministic)
         if self.config.head == "multiple-choice":
             choices = shape[:2] if starts is None else starts.shape
             answers = {"logits": answers["logits"].reshape(choices)}

@@ -16,22 +16,20 @@ from flax import linen as nn
 
 from effjax.layers.embedding import WordEmbedding
 from effjax.layers.feedforward import GatedFeedForward
-from effjax.layers.heads import DenseClassifier, TokenClassifier
+from effjax.layers.heads import DenseClassifier, TokenClassifier, WordHead
 from effjax.layers.norm import RMSNorm
 from effjax.layers.pooling import mean_of_tokens
-from effjax.layers.prediction import WordHead
 from effjax.layers.rotary import GroupedQueryAttention
 from effjax.models import bert
 from effjax.models.architecture import Architecture, HeadSpec
 from effjax.models.base import LayerSpec
 from effjax.models.encoder import initializer, is_token
-from effjax.models.postnorm import axes
+from effjax.models.postnorm import axes, word_rows
 from effjax.models.prenorm import (
     PreNormBlock,
     PreNormConfig,
     PreNormEncoder,
     word_head_rows,
-    word_rows,
 )
 from effjax.models.rotary_fields import RotaryLayer, rope_today, rotary_fields, rotary_layers
 from effjax.table import Axis, Row, Use, linear, norm
@@ -147,18 +145,9 @@ class EuroBertBlock(PreNormBlock):
         return RMSNorm(self.config.norm_eps)
 
     def make_attention(self) -> nn.Module:
-        return GroupedQueryAttention(
-            self.config.hidden,
-            self.spec.heads,
-            self.config.head_size,
-            self.config.attention_dropout,
-            self.runtime.attention,
-            self.runtime.dtype,
-            initializer(self.config),
-            self.spec.rope_base,
-            self.config.attention_bias,
-            self.spec.kv_heads,
-        )
+        spec, bias = self.spec, self.config.attention_bias
+        rotary = {"rope_base": spec.rope_base, "bias": bias}
+        return GroupedQueryAttention(**self.attention_fields, **rotary, groups=spec.kv_heads)
 
     def make_feedforward(self) -> nn.Module:
         config, dtype = self.config, self.runtime.dtype
@@ -248,7 +237,7 @@ def today(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def masked_lm(config: EuroBertConfig, dtype: str) -> WordHead:
     shape = config.hidden, config.vocab_size, config.tie_embeddings, config.ffn_bias
-    return WordHead(None, *shape, dtype, initializer(config))
+    return WordHead(*shape, dtype, initializer(config))
 
 
 def classifier(config: EuroBertConfig, dtype: str) -> DenseClassifier:
@@ -263,7 +252,8 @@ def tokens(config: EuroBertConfig, dtype: str) -> TokenClassifier:
 
 def rows(config: EuroBertConfig, decoder: str | None) -> list[Row]:
     """The rows of embedding, layers and last norm."""
-    D, made = axes(config)[0], word_rows(config, "model.embed_tokens.weight", decoder)
+    D = axes(config)[0]
+    made = word_rows(config, D, "model.embed_tokens.weight", decoder)
     for i, (layer, spec) in enumerate(zip(config.layer_names, config.layers, strict=True)):
         made += layer_rows(layer, spec, config, LAYER.format(i=i))
     return made + norm("final_norm", D, hf="model.norm", bias=False)

@@ -24,7 +24,6 @@ from effjax.models.bottleneck import (
     encoder_rows,
     word_axis,
 )
-from effjax.models.encoder import initializer
 from effjax.models.layer_fields import same_layer, size_of_heads
 from effjax.models.postnorm import axes
 from effjax.table import Axis, Row, linear, norm
@@ -167,17 +166,7 @@ def today(fields: Mapping[str, Any]) -> Mapping[str, Any]:
     return {name: value for name, value in fields.items() if name != "true_hidden_size"}
 
 
-def masked_lm(config: EncoderConfig, dtype: str) -> WideMaskedLMHead:
-    return WideMaskedLMHead(
-        config.hidden,
-        config.embedding_size,
-        config.vocab_size,
-        config.activation,
-        config.norm_eps,
-        config.tie_embeddings,
-        dtype,
-        initializer(config),
-    )
+masked_lm = partial(bert.masked_lm, kind=WideMaskedLMHead)
 
 
 def masked_lm_rows(config: EncoderConfig, *, path: str = "head") -> list[Row]:

@@ -26,7 +26,7 @@ from effjax.layers.prediction import (
     Transform,
     TransformedClassifier,
     TransformedTokenClassifier,
-    WordHead,
+    TransformedWordHead,
 )
 from effjax.layers.rotary import RotaryAttention
 from effjax.models.architecture import Architecture, HeadSpec
@@ -41,8 +41,8 @@ from effjax.models.modernbert_config import (
     layers_to,
     today,
 )
-from effjax.models.postnorm import axes
-from effjax.models.prenorm import PreNormBlock, PreNormEncoder, word_head_rows, word_rows
+from effjax.models.postnorm import axes, word_rows
+from effjax.models.prenorm import PreNormBlock, PreNormEncoder, word_head_rows
 from effjax.table import Axis, Row, Use, linear, norm
 from effjax.types import Array, Float, Int, Shared
 
@@ -69,18 +69,8 @@ class ModernBertBlock(PreNormBlock):
         return LayerNorm(self.config.norm_eps, self.config.norm_bias)
 
     def make_attention(self) -> nn.Module:
-        config, spec = self.config, self.spec
-        given = {
-            "hidden": config.hidden,
-            "heads": spec.heads,
-            "head_size": config.head_size,
-            "dropout": config.attention_dropout,
-            "kernel": self.runtime.attention,
-            "dtype": self.runtime.dtype,
-            "kernel_init": initializer(config),
-            "rope_base": spec.rope_base,
-            "bias": config.attention_bias,
-        }
+        spec, bias = self.spec, self.config.attention_bias
+        given = {**self.attention_fields, "rope_base": spec.rope_base, "bias": bias}
         if spec.reach is None:
             return GlobalAttention(**given)
         return self.window_attention(**given, reach=spec.reach)
@@ -161,15 +151,15 @@ def transform(config: ModernBertConfig, dtype: str) -> Transform:
     )
 
 
-def masked_lm(config: ModernBertConfig, dtype: str) -> WordHead:
-    return WordHead(
-        transform(config, dtype),
+def masked_lm(config: ModernBertConfig, dtype: str) -> TransformedWordHead:
+    return TransformedWordHead(
         config.hidden,
         config.vocab_size,
         config.tie_embeddings,
         config.decoder_bias,
         dtype,
         initializer(config),
+        transform(config, dtype),
     )
 
 
@@ -194,7 +184,8 @@ def classifier(
 def rows(config: ModernBertConfig, decoder: str | None) -> list[Row]:
     """The rows of embedding, layers and last norm."""
     words = "model.embeddings.tok_embeddings.weight"
-    D, made = axes(config)[0], word_rows(config, words, decoder)
+    D = axes(config)[0]
+    made = word_rows(config, D, words, decoder)
     made += norm("embedding/norm", D, hf="model.embeddings.norm", bias=config.norm_bias)
     for i, (layer, spec) in enumerate(zip(config.layer_names, config.layers, strict=True)):
         made += layer_rows(layer, spec, config, LAYER.format(i=i))

@@ -97,16 +97,7 @@ class MPNetBlock(PostNormBlock):
     spec: MPNetLayer
 
     def make_attention(self) -> nn.Module:
-        return BiasedAttention(
-            self.config.hidden,
-            self.spec.heads,
-            self.config.head_size,
-            self.config.attention_dropout,
-            self.runtime.attention,
-            self.runtime.dtype,
-            initializer(self.config),
-            self.spec.columns,
-        )
+        return BiasedAttention(**self.attention_fields, columns=self.spec.columns)
 
 
 class MPNetEncoder(PostNormEncoder):

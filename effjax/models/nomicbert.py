@@ -109,17 +109,8 @@ class NomicBertBlock(PostNormBlock):
     spec: RotaryLayer
 
     def make_attention(self) -> nn.Module:
-        return RotaryAttention(
-            self.config.hidden,
-            self.spec.heads,
-            self.config.head_size,
-            self.config.attention_dropout,
-            self.runtime.attention,
-            self.runtime.dtype,
-            initializer(self.config),
-            self.spec.rope_base,
-            bias=False,
-        )
+        base = self.spec.rope_base
+        return RotaryAttention(**self.attention_fields, rope_base=base, bias=False)
 
     def make_feedforward(self) -> nn.Module:
         config, dtype = self.config, self.runtime.dtype

@@ -20,7 +20,7 @@ from effjax.layers.feedforward import FeedForward
 from effjax.layers.norm import LayerNorm
 from effjax.models.base import EncoderConfig, LayerSpec, LayerTrace
 from effjax.models.encoder import Block, Encoder, initializer
-from effjax.table import Axis, Row, Use, embedding, linear, norm
+from effjax.table import Axis, Row, embedding, linear, norm
 from effjax.types import Array, Float, Gates, Shared
 
 
@@ -38,15 +38,7 @@ class PostNormBlock(Block):
         return LayerNorm(self.config.norm_eps)
 
     def make_attention(self) -> nn.Module:
-        return SelfAttention(
-            self.config.hidden,
-            self.spec.heads,
-            self.config.head_size,
-            self.config.attention_dropout,
-            self.runtime.attention,
-            self.runtime.dtype,
-            initializer(self.config),
-        )
+        return SelfAttention(**self.attention_fields)
 
     def make_feedforward(self) -> nn.Module:
         config, width = self.config, self.spec.ffn
@@ -135,17 +127,12 @@ def embedding_rows(
     """The rows of a `TextEmbedding`; without the table of positions where `names` has none.
 
     Args:
-        decoder: Hugging Face's name of the output projection tied to the word embedding, None if
-            there is none.
+        decoder: as of `word_rows`.
     """
     E, D = embedding_axis(config), axes(config)[0]
-    words, positions = Axis("V", config.vocab_size, "vocabulary"), Axis("P", config.positions)
-    aliases = (decoder,) if decoder else ()
-    uses: tuple[Use, ...] = ("lookup", "token") if decoder else ("lookup",)
-    rows = embedding(
-        "embedding/word/embedding", words, E, hf=names["word"], aliases=aliases, uses=uses
-    )
+    rows = word_rows(config, E, names["word"], decoder)
     if "position" in names:
+        positions = Axis("P", config.positions)
         rows += embedding("embedding/position/embedding", positions, E, hf=names["position"])
     rows += norm("embedding/norm", E, hf=names["embedding_norm"])
     if config.token_types:
@@ -154,6 +141,19 @@ def embedding_rows(
     if config.factorised:
         rows += linear("embedding/projection", (E,), (D,), hf=names["projection"])
     return rows
+
+
+def word_rows(config: EncoderConfig, E: Axis, hf: str, decoder: str | None) -> list[Row]:
+    """The row of the word embedding.
+
+    Args:
+        E: the axis of a word's vector.
+        decoder: Hugging Face's name of the output projection tied to it, None if there is none.
+    """
+    V, path = Axis("V", config.vocab_size, "vocabulary"), "embedding/word/embedding"
+    if decoder is None:
+        return embedding(path, V, E, hf=hf)
+    return embedding(path, V, E, hf=hf, aliases=(decoder,), uses=("lookup", "token"))
 
 
 def layer_rows(

@@ -17,9 +17,8 @@ from effjax.layers.dropout import Dropout
 from effjax.layers.pooling import mean_of_tokens
 from effjax.models.base import EncoderConfig, LayerTrace
 from effjax.models.encoder import Block, Encoder, is_token
-from effjax.models.postnorm import axes
 from effjax.models.rotary_fields import RotaryConfig, rotations
-from effjax.table import Axis, Row, Use, embedding, vector
+from effjax.table import Axis, Row, vector
 from effjax.types import Array, Float, Gates, Int, Shared
 
 
@@ -117,14 +116,6 @@ class PreNormEncoder(Encoder):
         if self.config.pooling == "mean":
             return mean_of_tokens(x_BLD, is_token(fields), fields.get("segment_ids"), starts)
         return super().example_vectors(x_BLD, fields, starts)
-
-
-def word_rows(config: EncoderConfig, hf: str, decoder: str | None) -> list[Row]:
-    """The row of a word embedding; `decoder` as of `postnorm.embedding_rows`."""
-    V, D = Axis("V", config.vocab_size, "vocabulary"), axes(config)[0]
-    aliases = (decoder,) if decoder else ()
-    uses: tuple[Use, ...] = ("lookup", "token") if decoder else ("lookup",)
-    return embedding("embedding/word/embedding", V, D, hf=hf, aliases=aliases, uses=uses)
 
 
 def word_head_rows(config: EncoderConfig, reads: Axis, *, hf: str, bias: bool) -> list[Row]:

@@ -148,10 +148,7 @@ class SqueezeBertBlock(PostNormBlock):
         return LayerNorm(LAYER_EPS)
 
     def make_attention(self) -> nn.Module:
-        config = self.config
-        sizes = (config.hidden, self.spec.heads, config.head_size, config.attention_dropout)
-        how = (self.runtime.attention, self.runtime.dtype, initializer(config))
-        return ConvolutionAttention(*sizes, *how, config.groups(ATTENTION))
+        return ConvolutionAttention(**self.attention_fields, groups=self.config.groups(ATTENTION))
 
     def make_feedforward(self) -> nn.Module:
         config = self.config

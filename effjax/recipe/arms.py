@@ -59,7 +59,7 @@ class Bench:
 
     Attributes:
         data: the task in the teacher's tokens.
-        own: the same in those of each student that has others, by name.
+        own: the same in those of each student that has a tokenizer of its own, by name.
         teacher: the trained teacher.
         cached: its outputs over the transfer examples.
         objective: of the distilled arm.

@@ -1,12 +1,12 @@
 """Distillation: one teacher, several students, each against two controls of its size."""
 
-import functools
 import json
-import operator
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from effjax import hf, measure
 from effjax.data.tables import TextFiles
@@ -14,7 +14,7 @@ from effjax.distill import Needs, Weighted, cache_outputs
 from effjax.models.base import Runtime
 from effjax.models.model import Model
 from effjax.recipe.arms import Bench, Run, choose_rate, run_arm, start
-from effjax.recipe.prepare import Data, prepare_data, train_teacher
+from effjax.recipe.prepare import Data, prepare_data, train_teacher, untrained_teacher
 from effjax.recipe.progress import Bars
 from effjax.recipe.provenance import RECIPE, provenance
 from effjax.recipe.report import Size, publish, results
@@ -32,8 +32,8 @@ class Distillation:
     `objective`; `control` starts from the same arrays and learns from the labels; of a student that
     is made of teacher layers, `random` starts from random arrays and learns from the labels.
 
-    A student with a tokenizer of its own reads its own tokens of the same texts; then objectives
-    that compare teacher and student token by token are refused.
+    A student with a tokenizer of its own reads its own tokens of the same texts; where these are
+    not the teacher's, objectives that compare the two token by token are refused.
 
     Attributes:
         task: name of the task, "glue/sst2" (`effjax list tasks`); or files of one's own, as
@@ -121,27 +121,45 @@ class Distillation:
     ) -> tuple[Bench, Mapping, Mapping]:
         """The trained teacher, its outputs over the training examples, and its scores."""
         how = fit_options(self, accept_changes)
+        own = {
+            student.name: data.splits.tokenised(hf.load_tokenizer(student.source), data.length)
+            for student in self.students
+            if student.source is not None
+        }
+        wanted = self.needs(untrained_teacher(self.teacher, data), data, own)  # refuses early
         teacher = train_teacher(self.teacher, data, out, bars.training("teacher"), how)
         scores, right = {}, {}
         for name, prepared in data.evaluation.items():
             scores[name], right[name] = evaluate(teacher, data.task, prepared)
-        own = {student.name: read for student in self.students if (read := reread(student, data))}
-        wanted = [self.needs(teacher, student) for student in self.students]
-        for student, need in zip(self.students, wanted, strict=True):
-            if student.name in own:
-                check_tokens(student, need)
-        wanted = functools.reduce(operator.or_, wanted)
         cached = cache_outputs(
             teacher, data.transfer, wanted, progress=bars.counting("teacher's outputs")
         )
         bench = Bench(data, own, teacher, cached, self.objective, self.training, how, out)
         return bench, scores, right
 
-    def needs(self, teacher: Model, student: Student) -> Needs:
-        """What the objective reads of the teacher for this student."""
-        config = self.begun(teacher, student).config
-        found = self.objective.needs(config, {"teacher": teacher.config})
-        return found.get("teacher", Needs())
+    def needs(self, teacher: Model, data: Data, own: Mapping[str, Data]) -> Needs:
+        """What the objective reads of the teacher for any of the students.
+
+        Args:
+            data: the task in the teacher's tokens.
+            own: the task in those that a student's own tokenizer makes, by the student's name.
+
+        Raises:
+            ValueError: it compares token by token, and a student's tokens are not the teacher's.
+        """
+        wanted = Needs()
+        for student in self.students:
+            config = self.begun(teacher, student).config
+            found = self.objective.needs(config, {"teacher": teacher.config})
+            needs = found.get("teacher", Needs())
+            if needs.hidden and not same_tokens(own.get(student.name, data), data):
+                raise ValueError(
+                    f"student {student.name!r} reads other tokens than the teacher, and the "
+                    "objective compares hidden states token by token; expected one of task logits "
+                    "or sentence embeddings"
+                )
+            wanted |= needs
+        return wanted
 
     def begun(self, teacher: Model, student: Student) -> Model:
         """A student before training, as it is measured."""
@@ -200,20 +218,9 @@ class Distillation:
         return sizes
 
 
-def reread(student: Student, data: Data) -> Data | None:
-    """The task in the student's own tokens; None where these are the teacher's."""
-    if student.source is None:
-        return None
-    tokenizer = hf.load_tokenizer(student.source)
-    if tokenizer.get_vocab() == data.tokenizer.get_vocab():
-        return None
-    return data.splits.tokenised(tokenizer, data.length)
-
-
-def check_tokens(student: Student, needs: Needs) -> None:
-    """Raises a ValueError where a student with tokens of its own is to match the teacher's."""
-    if needs.hidden:
-        raise ValueError(
-            f"student {student.name!r} has a tokenizer of its own, and the objective compares "
-            "hidden states token by token; expected one of task logits"
-        )
+def same_tokens(first: Data, second: Data) -> bool:
+    """Whether two readings of the same texts are the same."""
+    return all(
+        np.array_equal(getattr(first.transfer, name), getattr(second.transfer, name))
+        for name in ("input_ids", "offsets")
+    )

@@ -8,13 +8,11 @@ is checked to give the same logits. Writes paper/results/benchmark_datasets.json
 The examples are random ones of a task's training set, through TFDS; tokenisation is not timed.
 """
 
-import contextlib
 import dataclasses
 import itertools
 import os
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +23,7 @@ import tyro
 from compare_torch import ROOT, commit
 from compare_torch import load as load_earlier
 from dataset_cells import DatasetCell
-from turns import Samples, Worker, take
+from turns import Samples, Worker, in_rounds, started
 
 from effjax import hf
 from effjax.data.datasets import load
@@ -86,16 +84,13 @@ def write_folder(settings: Settings, name: str, folder: Path) -> dict[str, Any]:
 
 
 def measure(cell: DatasetCell, workers: dict[str, Worker], settings: Settings) -> dict[str, Any]:
-    """One row: every side in turns, each round beginning with the next one."""
+    """One row: every side in turns."""
     taken = {}
     for name, worker in workers.items():
         reply = worker.ask("prepare", cell=dataclasses.asdict(cell), config=None)
         taken[name] = Samples(reply["first_call_seconds"], calls=1)
     apart = agreement(cell, workers) if cell.mode == "inference" else None
-    names = list(workers)
-    for i in range(settings.rounds):
-        for name in names[i % 3 :] + names[: i % 3]:
-            take(workers[name], taken[name], settings.patience)
+    in_rounds(workers, taken, settings.rounds, settings.patience)
     medians = {name: float(np.median(samples.seconds)) for name, samples in taken.items()}
     shown = {"task": cell.task, "mode": cell.mode, "dtype": cell.dtype}
     return {
@@ -139,37 +134,36 @@ def run(settings: Settings) -> dict[str, Any]:
     """Measures every row that the result file lacks; the file is written after each.
 
     A row has new processes, since none gives back the memory that it has had once.
+
+    Raises:
+        ValueError: the file's rows are of other examples.
     """
-    with started() as workers:
+    with started(SIDES) as workers:
         machine = workers["jax"].ask("describe") | workers["torch"].ask("describe")
     results = load_results(settings, machine)
     done = {(row["task"], row["mode"], row["dtype"]) for row in results["rows"]}
     for task in settings.tasks:
         kinds = itertools.product(settings.modes, settings.dtypes)
         missing = [kind for kind in kinds if (task, *kind) not in done]
+        if not missing:
+            continue
         with tempfile.TemporaryDirectory() as folder:
-            results["data"][task] = write_folder(settings, task, Path(folder))
+            sample = write_folder(settings, task, Path(folder))
+            if results["data"].setdefault(task, sample) != sample:
+                raise ValueError(
+                    f"{settings.out}: rows of {task} are of {results['data'][task]}, asked for are "
+                    f"{sample}; name another file"
+                )
             for mode, dtype in missing:
                 begun = time.perf_counter()
                 cell = DatasetCell(task=task, mode=mode, dtype=dtype, folder=folder)
-                with started() as workers:
+                with started(SIDES) as workers:
                     row = measure(cell, workers, settings)
                 wall = round(time.perf_counter() - begun, 1)
                 results["rows"].append(row | {"commit": commit(), "wall_seconds": wall})
                 write_json(settings.out, results)
                 print(table(results).splitlines()[-1], flush=True)
     return results
-
-
-@contextlib.contextmanager
-def started() -> Iterator[dict[str, Worker]]:
-    """A process for each side."""
-    workers = {name: Worker(module) for name, module in SIDES.items()}
-    try:
-        yield workers
-    finally:
-        for worker in workers.values():
-            worker.close()
 
 
 def load_results(settings: Settings, machine: dict[str, Any]) -> dict[str, Any]:

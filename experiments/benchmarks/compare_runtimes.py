@@ -20,7 +20,7 @@ import numpy as np
 import tyro
 from cells import Cell, parse_shape
 from compare_torch import ROOT, commit
-from turns import Samples, Worker, take
+from turns import Samples, Worker, in_rounds, started
 
 from effjax.files import write_json
 
@@ -50,17 +50,14 @@ class Settings:
 
 
 def measure(cell: Cell, workers: dict[str, Worker], settings: Settings) -> dict[str, Any]:
-    """One row: every side in turns, each round beginning with the next one."""
+    """One row: every side in turns."""
     asked = dataclasses.asdict(cell)
     first = workers["jax"].ask("prepare", cell=asked, config=None)
     config, taken = first["config"], {"jax": Samples(first["first_call_seconds"], calls=1)}
     for name in list(workers)[1:]:
         reply = workers[name].ask("prepare", cell=asked, config=config)
         taken[name] = Samples(reply["first_call_seconds"], calls=1)
-    for i in range(settings.rounds):
-        names = list(workers)
-        for name in names[i % len(names) :] + names[: i % len(names)]:
-            take(workers[name], taken[name], settings.patience)
+    in_rounds(workers, taken, settings.rounds, settings.patience)
     medians = {name: float(np.median(samples.seconds)) for name, samples in taken.items()}
     ratios = {f"ratio_to_{name}": medians["jax"] / medians[name] for name in list(workers)[1:]}
     sides = {name: samples.summary() for name, samples in taken.items()}
@@ -80,9 +77,8 @@ def table(results: dict[str, Any]) -> str:
 
 def run(settings: Settings) -> dict[str, Any]:
     """Measures every row; the file is written after each."""
-    workers = {name: Worker(module) for name, module in SIDES.items()}
     begun, described = time.perf_counter(), {}
-    try:
+    with started(SIDES) as workers:
         for worker in workers.values():
             described |= worker.ask("describe")
         results = {"machine": described, "commit": commit(), "dtype": "float32", "rows": []}
@@ -93,9 +89,6 @@ def run(settings: Settings) -> dict[str, Any]:
             results["wall_seconds"] = round(time.perf_counter() - begun, 1)
             write_json(settings.out, results)
             print(table(results).splitlines()[-1], flush=True)
-    finally:
-        for worker in workers.values():
-            worker.close()
     return results
 
 

@@ -4,11 +4,13 @@ Contention halves torch and hardly touches XLA, so a sample is taken only when n
 and taken again if somebody did meanwhile.
 """
 
+import contextlib
 import json
 import math
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,6 +88,17 @@ class Samples:
         return {"median": median, "quartiles": [low, high], **asdict(self)}
 
 
+@contextlib.contextmanager
+def started(modules: Mapping[str, str]) -> Iterator[dict[str, Worker]]:
+    """A process for each side, whose module is named."""
+    workers = {name: Worker(module) for name, module in modules.items()}
+    try:
+        yield workers
+    finally:
+        for worker in workers.values():
+            worker.close()
+
+
 def measure_cell(
     cell: Cell, workers: dict[str, Worker], *, rounds: int, seconds: float, patience: float
 ) -> dict[str, Any]:
@@ -117,6 +130,17 @@ def measure_cell(
         "ratio": float(np.median(taken["jax"].seconds) / np.median(taken["torch"].seconds)),
         "ratio_quartiles": np.quantile(ratios, (0.25, 0.75)).tolist(),
     }
+
+
+def in_rounds(
+    workers: Mapping[str, Worker], taken: Mapping[str, Samples], rounds: int, patience: float
+) -> None:
+    """Samples of all sides in turns, each round beginning with the next one."""
+    names = list(workers)
+    for i in range(rounds):
+        first = i % len(names)
+        for name in names[first:] + names[:first]:
+            take(workers[name], taken[name], patience)
 
 
 def take(worker: Worker, samples: Samples, patience: float) -> None:

@@ -4,6 +4,8 @@ Sizes are odd and all different, so that no two axes can be mistaken for one ano
 carried over by the parameter table alone, not by `effjax.hf`: a wrong row shows here.
 """
 
+import copy
+import dataclasses
 import functools
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +38,12 @@ class Pair:
     def theirs(self) -> Any:
         """What torch computes."""
         return self.run()
+
+    @functools.cached_property
+    def theirs_in_bfloat16(self) -> np.ndarray:
+        """The last hidden states that torch computes with weights and arithmetic in bfloat16."""
+        light = dataclasses.replace(self, torch=copy.deepcopy(self.torch).to(torch.bfloat16))
+        return light.theirs.hidden_states[-1].float().numpy()
 
     @functools.cached_property
     def ours(self) -> Any:
@@ -107,14 +115,15 @@ def hf_config(name: str, head: Head | None, **changes: Any) -> Any:
 
 
 def torch_model(name: str, head: Head | None, **changes: Any) -> Any:
-    """A torch model in which every parameter is random, norms and biases too."""
+    """A torch model in which every parameter is random, norms and biases too, and the same each
+    time.
+    """
     hf_class = getattr(transformers, registry.get(name).heads[head].hf_class)
-    made = hf_class(hf_config(name, head, **changes))
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        made = hf_class(hf_config(name, head, **changes))
         for parameter in made.parameters():
-            noise = torch.randn(parameter.shape, generator=generator)
-            parameter.add_(CONTRACTS[name].noise * noise)
+            parameter.add_(CONTRACTS[name].noise * torch.randn(parameter.shape))
     return made.eval()
 
 

