@@ -5,10 +5,10 @@ parses values by the leaf's annotated type and rebuilds the tree with `dataclass
 each record's own checks run again.
 
 Names are the path of field names, written with `-` or `_`. In a tuple of records each is reached by
-its field `name`, or by its position where it has none; what a named record contains is then one
-level up, and a tuple that is all of its record is not named. So `objective.terms[0].weight` and
-`objective.terms[0].objective.temperature` of a `Weighted` objective are `objective.soft.weight` and
-`objective.soft.temperature`.
+its field `name`, or by its position where it has none. What a named record contains is then one
+level up, unless both have a field of the same name, and a tuple that is all of its record is not
+named. So `objective.terms[0].weight` and `objective.terms[0].objective.temperature` of a `Weighted`
+objective are `objective.soft.weight` and `objective.soft.temperature`.
 
 tyro, which parses the other commands, is not used here: it names the terms of an objective by
 position and reports an unknown field without the recipe's nearest names.
@@ -115,7 +115,7 @@ def _leaves(record: Any, path: tuple[Step, ...], names: tuple[str, ...]) -> Iter
         value, here = getattr(record, field.name), (*path, field.name)
         shown = (*names, field.name)
         if _is_record(value):
-            yield from _leaves(value, here, names if named else shown)
+            yield from _leaves(value, here, names if named and _apart(record, value) else shown)
         elif isinstance(value, tuple) and value and all(map(_is_record, value)):
             for i, item in enumerate(value):
                 label = _label(item)
@@ -129,6 +129,11 @@ def _leaves(record: Any, path: tuple[Step, ...], names: tuple[str, ...]) -> Iter
 
 def _is_record(value: Any) -> bool:
     return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def _apart(record: Any, inner: Any) -> bool:
+    ours, theirs = ({field.name for field in dataclasses.fields(x)} for x in (record, inner))
+    return not ours & theirs
 
 
 def _label(record: Any) -> str | None:

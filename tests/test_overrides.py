@@ -194,13 +194,20 @@ def test_a_mistake_is_named_on_one_line(arguments: str, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_two_fields_of_one_name_are_an_error() -> None:
+def test_what_shares_a_field_with_the_named_record_around_it_keeps_its_own_name() -> None:
     @dataclasses.dataclass(frozen=True)
-    class Clash:
-        weight: float = 1.0
+    class Own:
+        weight: float = 2.0
 
+    terms = Weighted((Term("x", 1.0, Own()),))
+    assert list(flatten(terms)) == ["x.weight", "x.objective.weight"]
+    changed = override(terms, ["--x.objective.weight", "3"])
+    assert changed == Weighted((Term("x", 1.0, Own(3.0)),))
+
+
+def test_two_fields_of_one_name_are_an_error() -> None:
     with pytest.raises(ValueError, match=r"both called 'x\.weight'"):
-        flatten(Weighted((Term("x", 1.0, Clash()),)))
+        flatten(Weighted((Term("x", 1.0, Soft()), Term("x", 2.0, Soft()))))
 
 
 def test_help_has_every_field_with_its_default_and_documentation() -> None:

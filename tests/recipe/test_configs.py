@@ -1,4 +1,4 @@
-"""Every config names splits that its task has."""
+"""Every config names splits that its task has, and its fields can be set."""
 
 import runpy
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from effjax.data import get_task
+from effjax.overrides import flatten
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.py"))
 
@@ -16,3 +17,8 @@ def test_a_config_names_splits_that_its_task_has(file: Path) -> None:
     task = getattr(recipe, "task", None)
     if isinstance(task, str):
         assert set(recipe.splits) <= set(get_task(task).splits)
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
+def test_every_field_of_a_config_has_a_name_of_its_own(file: Path) -> None:
+    assert flatten(runpy.run_path(str(file))["recipe"])
