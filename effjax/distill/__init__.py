@@ -5,6 +5,7 @@ from effjax.distill.hidden import HiddenCosine, HiddenMSE
 from effjax.distill.layer_maps import LayerMap, resolve
 from effjax.distill.objective import Needs, Objective, Term
 from effjax.distill.replaced_tokens import GeneratorLM, ReplacedTokens
+from effjax.distill.sentence import SentenceMSE
 from effjax.distill.soft_targets import SoftTargets
 from effjax.distill.student import init_student
 from effjax.distill.task_loss import MaskedLM, TaskLoss
@@ -22,6 +23,7 @@ __all__ = [
     "Needs",
     "Objective",
     "ReplacedTokens",
+    "SentenceMSE",
     "SoftTargets",
     "TaskLoss",
     "Term",

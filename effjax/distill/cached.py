@@ -23,11 +23,13 @@ class CachedOutputs:
 
     Attributes:
         logits: float32 [n, C].
+        sentence: the mean of the last hidden states, float32 [n, D]; None where it is not needed.
         hidden: float16 [T, D] by layer (0 is the embedding), for the T tokens of the `Encoded`.
         depth: the teacher's number of layers.
     """
 
     logits: np.ndarray
+    sentence: np.ndarray | None
     hidden: Mapping[int, np.ndarray]
     depth: int
 
@@ -43,6 +45,7 @@ class CachedOutputs:
             layers=tuple(LayerTrace(hidden=hidden.get(i + 1)) for i in range(self.depth)),
             last_hidden=hidden.get(self.depth),
             logits=self.logits[batch["example"]],
+            sentence=None if self.sentence is None else self.sentence[batch["example"]],
             mask=token >= 0,
         )
 
@@ -64,11 +67,14 @@ def cache_outputs(
     tokens, width = int(encoded.offsets[-1]), teacher.config.hidden
     hidden = {layer: np.zeros((tokens, width), np.float16) for layer in needs.hidden}
     logits = np.zeros((len(encoded), len(teacher.config.labels)), np.float32)
+    sentence = np.zeros((len(encoded), width), np.float32) if needs.sentence else None
     pad_id, chunk = teacher.config.pad_token_id, teacher.runtime.chunk_tokens
     batches = eval_batches(encoded, batch_size, pad_id=pad_id, tokens=chunk)
     for i, batch in enumerate(batches):
         outputs, real = teacher.trace(batch), batch["token"] >= 0
         logits[batch["example"]] = outputs.logits
+        if sentence is not None:
+            sentence[batch["example"]] = outputs.sentence
         for layer, kept in hidden.items():
             values = np.asarray(outputs.hidden(layer), np.float32)[real]
             if np.abs(values).max() > np.finfo(np.float16).max:
@@ -78,4 +84,4 @@ def cache_outputs(
                 )
             kept[batch["token"][real]] = values
         progress(i + 1, len(batches))
-    return CachedOutputs(logits, hidden, teacher.config.num_layers)
+    return CachedOutputs(logits, sentence, hidden, teacher.config.num_layers)

@@ -7,7 +7,15 @@ import jax
 import jax.numpy as jnp
 
 from effjax.distill.layer_maps import LayerMap, resolve
-from effjax.distill.objective import Needs, Objective, Term, teacher_outputs, token_weights
+from effjax.distill.objective import (
+    Needs,
+    Objective,
+    Term,
+    check_widths,
+    known,
+    teacher_outputs,
+    token_weights,
+)
 from effjax.models.base import EncoderConfig, Outputs
 from effjax.types import Array, Aux, Batch, Float
 
@@ -135,13 +143,6 @@ def stack(values: list[Float[Array, "B L"]], student: Outputs, batch: Batch) -> 
     )
 
 
-def known(teacher: EncoderConfig | None) -> EncoderConfig:
-    """The teacher's config; a ValueError where there is none."""
-    if teacher is None:
-        raise ValueError("an objective over hidden states needs the teacher's config")
-    return teacher
-
-
 def hidden_needs(layers: LayerMap, student: EncoderConfig, teacher: EncoderConfig | None) -> Needs:
     """The teacher's side of the map."""
     pairs = resolve(layers, student.num_layers, known(teacher).num_layers)
@@ -164,12 +165,3 @@ def projection(aux: Aux, pair: tuple[int, int]) -> Float[Array, "D E"]:
             f"HiddenMSE has no projection {name_of(pair)}; `init` makes them, given {sorted(aux)}"
         )
     return aux[name_of(pair)]
-
-
-def check_widths(who: str, ours: int, theirs: int) -> None:
-    """Raises a ValueError for hidden states of two widths."""
-    if ours != theirs:
-        raise ValueError(
-            f"{who}: the student's hidden states have {ours} numbers, the teacher's {theirs}; "
-            "HiddenMSE(project=True) learns a projection"
-        )

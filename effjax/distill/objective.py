@@ -46,14 +46,21 @@ class Needs:
 
     Attributes:
         logits: whether the logits are read.
-        hidden: hidden states read, numbered as in `Outputs.hidden`; ascending.
+        hidden: hidden states read, numbered as in `Outputs.hidden`; ascending. Student and teacher
+            then have to read the same tokens.
+        sentence: whether the mean of the last hidden states is read.
     """
 
     logits: bool = False
     hidden: tuple[int, ...] = ()
+    sentence: bool = False
 
     def __or__(self, other: "Needs") -> "Needs":
-        return Needs(self.logits or other.logits, tuple(sorted({*self.hidden, *other.hidden})))
+        return Needs(
+            self.logits or other.logits,
+            tuple(sorted({*self.hidden, *other.hidden})),
+            self.sentence or other.sentence,
+        )
 
 
 class Objective(abc.ABC):
@@ -109,6 +116,22 @@ def teacher_outputs(teachers: Mapping[str, Outputs], name: str) -> Outputs:
             f"an objective reads the teacher {name!r}; teachers: {', '.join(teachers) or 'none'}"
         )
     return teachers[name]
+
+
+def known(teacher: EncoderConfig | None) -> EncoderConfig:
+    """The teacher's config; a ValueError where there is none."""
+    if teacher is None:
+        raise ValueError("an objective over hidden states needs the teacher's config")
+    return teacher
+
+
+def check_widths(who: str, ours: int, theirs: int) -> None:
+    """Raises a ValueError for hidden states of two widths."""
+    if ours != theirs:
+        raise ValueError(
+            f"{who}: the student's hidden states have {ours} numbers, the teacher's {theirs}; "
+            "an objective with a projection, such as HiddenMSE(project=True), takes both"
+        )
 
 
 def logits(outputs: Outputs, whose: str) -> Float[Array, "..."]:

@@ -198,6 +198,8 @@ class Outputs:
         layers: one trace per layer.
         last_hidden: the output of the last layer.
         pooled: tanh(W h_[CLS] + b) of each example, where the model has a pooler.
+        sentence: the mean of `last_hidden` over the tokens of each example; of each choice in
+            multiple choice.
         logits: of the head: [B, C], per token [B, L, C], question answering [B, L, 2] (start, end),
             masked-lm [B, L, V], replaced-token-detection [B, L], multiple choice [B, choices]. With
             `predicted` in the batch, what is per token is only of the P tokens of each row that it
@@ -217,6 +219,7 @@ class Outputs:
     layers: tuple[LayerTrace, ...] = ()
     last_hidden: Float[Array, "B L D"] | None = None
     pooled: Float[Array, "examples D"] | None = None
+    sentence: Float[Array, "examples D"] | None = None
     logits: Float[Array, "..."] | None = None
     next_sentence_logits: Float[Array, "examples C"] | None = None
     generator_logits: Float[Array, "B P V"] | None = None
@@ -243,8 +246,8 @@ class Outputs:
         return found
 
     def light(self) -> "Outputs":
-        """Without the traces: last_hidden, pooled and logits."""
-        return dataclasses.replace(self, embedded=None, layers=())
+        """Without the traces and the mean: last_hidden, pooled and logits."""
+        return dataclasses.replace(self, embedded=None, layers=(), sentence=None)
 
 
 def json_fields(fields: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

@@ -21,6 +21,7 @@ from effjax.layers.embedding import (
     positions_in_segments,
 )
 from effjax.layers.heads import Pooler
+from effjax.layers.pooling import mean_of_tokens
 from effjax.models.base import EncoderConfig, LayerSpec, LayerTrace, Outputs, Remat, Runtime
 from effjax.types import Array, Batch, Bool, Float, Gates, Int, Shared
 
@@ -142,6 +143,7 @@ class Encoder(nn.Module):
             layers=tuple(traces),
             last_hidden=x_BLD,
             pooled=pooled,
+            sentence=mean_of_tokens(x_BLD, is_token(fields), fields.get("segment_ids"), starts),
             mask=is_token(fields),
         )
         if self.head is None:

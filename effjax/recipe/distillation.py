@@ -126,8 +126,9 @@ class Distillation:
             for student in self.students
             if student.source is not None
         }
-        wanted = self.needs(untrained_teacher(self.teacher, data), data, own)  # refuses early
-        teacher = train_teacher(self.teacher, data, out, bars.training("teacher"), how)
+        untrained = untrained_teacher(self.teacher, data)
+        wanted = self.needs(untrained, data, own)  # before hours of training: it may refuse
+        teacher = train_teacher(untrained, self.teacher, data, out, bars.training("teacher"), how)
         scores, right = {}, {}
         for name, prepared in data.evaluation.items():
             scores[name], right[name] = evaluate(teacher, data.task, prepared)

@@ -171,13 +171,13 @@ def untrained_teacher(teacher: Teacher, data: Data) -> Model:
 
 
 def train_teacher(
-    teacher: Teacher, data: Data, out: Path, progress: Progress, how: FitOptions
+    untrained: Model, teacher: Teacher, data: Data, out: Path, progress: Progress, how: FitOptions
 ) -> Model:
     """The teacher in `out/teacher`, which is trained first unless that is done."""
     folder, runs = out / "teacher", out / "runs" / "teacher"
     if not exists(runs / "result.json"):
         result = fit(
-            untrained_teacher(teacher, data),
+            untrained,
             data.train,
             Weighted(task=(1.0, TaskLoss())),
             teacher.training,

@@ -109,13 +109,19 @@ def fit(
     Raises:
         ValueError: the loss is not a number; the message names the step, its batch is saved and the
             last checkpoint stays. Or another run is using the folder, or has used it with other
-            settings. Or training is to stop early, and nothing is evaluated.
+            settings. Or training is to stop early, and nothing is evaluated. Or an example is
+            longer than the model can read.
         Interrupted: the system asked the process to end; a checkpoint was saved before.
     """
     if training.patience is not None and evaluation is None:
         raise ValueError(
             f"training: patience is {training.patience}, but nothing is evaluated after an epoch; "
             "leave it out"
+        )
+    if (longest := int(encoded.lengths.max())) > model.config.max_length:
+        raise ValueError(
+            f"the longest training example has {longest} tokens; this model has positions for "
+            f"{model.config.max_length}"
         )
     begun = time.perf_counter()
     devices = mesh.build()

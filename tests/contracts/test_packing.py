@@ -89,7 +89,7 @@ def test_packed_outputs_are_those_of_each_example_alone(
     for layer in range(both.model.config.num_layers + 1):
         want = of_tokens(lambda outputs, layer=layer: outputs.hidden(layer))
         np.testing.assert_allclose(packed(found.hidden(layer)), want, atol=TOLERANCE, rtol=0)
-    for field in ("pooled", "next_sentence_logits", "logits"):
+    for field in ("pooled", "sentence", "next_sentence_logits", "logits"):
         ours, get = getattr(found, field), operator.attrgetter(field)
         assert (ours is None) == (get(both.ours) is None)
         if ours is not None:

@@ -185,6 +185,12 @@ def test_a_head_answers_for_the_tokens_that_it_is_asked_for(
             assert_close(getattr(found, field), want, MODULE)
 
 
+def test_a_sentence_is_the_mean_of_its_tokens(pair: Build, name: str) -> None:
+    both = pair(name, None)
+    wanted = [row[mask].mean(0) for row, mask in zip(both.ours.last_hidden, both.mask, strict=True)]
+    assert_close(both.ours.sentence, np.stack(wanted), MODULE)
+
+
 def light(pair: Build, name: str, head: Head | None, runtime: Runtime) -> tuple[Any, Any]:
     both = pair(name, head)
     return both.model.replace(runtime=runtime)(both.batch), both

@@ -1,6 +1,7 @@
 """Costs agree with XLA's own count, and file sizes with files."""
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -62,14 +63,36 @@ def test_product_flops_are_those_of_the_formula(head: Head | None) -> None:
     assert found.product_flops < found.flops
 
 
-def test_what_outputs_do_not_need_is_not_counted() -> None:
-    """A jaxpr keeps what is computed in vain; the program counted does not."""
-    config = tiny_config("bert", "masked-lm")
-    whole = products(program(registry.get("bert"), config, batch=1, length=8).jaxpr)
-    shapes = [jax.ShapeDtypeStruct((4, 4), jnp.float32)] * 2
-    twice = jax.make_jaxpr(lambda x, y: (x @ y, (x.T @ y)[0] @ x))(*shapes).jaxpr
-    assert products(twice) == 2 * 2 * 4**3 + 2 * 4**2
-    assert whole == products_of_bert(config, 1, 8)
+def square(x: Any) -> Any:
+    return x @ x
+
+
+def five_times(x: Any) -> Any:
+    return jax.lax.scan(lambda carry, _: (square(carry), None), x, length=5)[0]
+
+
+def grouped(x: Any) -> Any:
+    """A convolution of width 1 in two groups, as SqueezeBERT has them."""
+    kernel = jnp.ones((1, 2, 4))
+    layout = ("NWC", "WIO", "NWC")
+    how = {"window_strides": (1,), "padding": "VALID", "dimension_numbers": layout}
+    return jax.lax.conv_general_dilated(x[None], kernel, **how, feature_group_count=2)
+
+
+@pytest.mark.parametrize(
+    ("function", "flops"),
+    [
+        (square, 2 * 4**3),
+        (jax.jit(square), 2 * 4**3),
+        (jax.checkpoint(square), 2 * 4**3),
+        (five_times, 5 * 2 * 4**3),
+        (grouped, 2 * 4 * 4 * 2),  # 4 rows, 4 outputs, each of 2 inputs
+        (lambda x: x + 1, 0),
+    ],
+)
+def test_products_are_counted_wherever_they_are(function: Any, flops: int) -> None:
+    made = jax.make_jaxpr(function)(jax.ShapeDtypeStruct((4, 4), jnp.float32))
+    assert products(made.jaxpr) == flops
 
 
 @pytest.mark.parametrize(("name", "size", "head", "batch", "length"), REAL_SIZES)

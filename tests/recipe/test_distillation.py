@@ -9,7 +9,7 @@ import pytest
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from effjax.data import toy
-from effjax.distill import HiddenMSE, SoftTargets, Weighted
+from effjax.distill import HiddenMSE, SentenceMSE, SoftTargets, Weighted
 from effjax.hf import from_pretrained
 from effjax.models import Runtime
 from effjax.recipe import Distillation, Search, Student, Teacher, arms
@@ -154,7 +154,7 @@ def test_students_of_other_architectures_and_tokenizers(
     recipe = replace(
         RECIPE,
         students=(Student(name="new", model=new), Student(name="own", source=source)),
-        objective=Weighted(soft=(1.0, SoftTargets(temperature=2.0))),
+        objective=Weighted(soft=(1.0, SoftTargets(temperature=2.0)), sentence=(1.0, SentenceMSE())),
         search=Search(learning_rates=(1e-3,), steps=1, validation=0),
         seeds=(0,),
     )

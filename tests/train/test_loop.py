@@ -15,7 +15,16 @@ from effjax.data.examples import Examples
 from effjax.data.kinds import Prepared
 from effjax.data.metrics import decide
 from effjax.data.tasks import get_task
-from effjax.distill import CachedOutputs, HiddenMSE, SoftTargets, TaskLoss, Weighted, cache_outputs
+from effjax.distill import (
+    CachedOutputs,
+    HiddenMSE,
+    Needs,
+    SentenceMSE,
+    SoftTargets,
+    TaskLoss,
+    Weighted,
+    cache_outputs,
+)
 from effjax.models import Model, Outputs, Runtime, create
 from effjax.train import Training, evaluate, fit, loop, predict
 from effjax.train.logs import read_history
@@ -51,6 +60,17 @@ def test_training_learns_and_leaves_the_given_model_alone(
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["step"] == 50
     assert rows[-1]["loss"] < rows[0]["loss"] / 2
+
+
+def test_examples_longer_than_the_model_reads_are_refused(
+    model: Model, encoded: Encoded, tmp_path: Path
+) -> None:
+    """There are no positions for them, and what is read beyond a table is not a number."""
+    longest = int(encoded.lengths.max())
+    short = model.replace(config=model.config.replace(positions=longest - 1))
+    with pytest.raises(ValueError, match=f"has {longest} tokens; .* for {longest - 1}"):
+        fit(short, encoded, TASK, QUICK, seed=0, folder=tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_another_seed_gives_another_model(model: Model, encoded: Encoded, tmp_path: Path) -> None:
@@ -171,7 +191,9 @@ def test_a_student_learns_from_cached_outputs_as_from_the_teacher(
 ) -> None:
     """Hidden states are kept in float16; what is left of the difference is its rounding."""
     objective = Weighted(
-        soft=(1.0, SoftTargets(temperature=2.0)), hidden=(1.0, HiddenMSE(layers="uniform"))
+        soft=(1.0, SoftTargets(temperature=2.0)),
+        hidden=(1.0, HiddenMSE(layers="uniform")),
+        sentence=(1.0, SentenceMSE()),
     )
     configs = {"teacher": model.config}
     needs = objective.needs(model.config, configs)["teacher"]
@@ -193,19 +215,20 @@ def test_a_student_learns_from_cached_outputs_as_from_the_teacher(
 
 
 def test_cached_outputs_are_the_teachers(model: Model, encoded: Encoded) -> None:
-    needs = Weighted(h=(1.0, HiddenMSE(layers=((0, 0), (2, 2))))).needs(
-        model.config, {"teacher": model.config}
-    )["teacher"]
+    needs = Needs(hidden=(0, 2), sentence=True)
     cached: CachedOutputs = cache_outputs(model, encoded, needs, batch_size=16)
     (batch,) = TrainBatches(encoded=encoded, batch_size=16, seed=0, pad_id=0)[0]
     kept, live = cached(batch), model.trace(batch)
     real = batch["attention_mask"].astype(bool)
-    np.testing.assert_allclose(np.asarray(kept.logits), np.asarray(live.logits), atol=1e-6)
+    for field in ("logits", "sentence"):
+        ours, theirs = (np.asarray(getattr(outputs, field)) for outputs in (kept, live))
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
     for layer in (0, 2):
         ours, theirs = (np.asarray(outputs.hidden(layer))[real] for outputs in (kept, live))
         np.testing.assert_allclose(ours, theirs, rtol=2**-11, atol=1e-6)
     with pytest.raises(ValueError, match="hidden state 1 was not kept"):
         kept.hidden(1)
+    assert cache_outputs(model, encoded, Needs(), batch_size=16)(batch).sentence is None
 
 
 def create_like(model: Model) -> Model:
