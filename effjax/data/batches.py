@@ -18,6 +18,7 @@ from effjax.data.layouts import (
     ASSEMBLE,
     BUCKETS,
     ROW_WIDTHS,
+    WIDTHS,
     Batch,
     Layout,
     Rows,
@@ -29,11 +30,6 @@ from effjax.data.layouts import (
     rung,
 )
 from effjax.data.masking import Masking
-
-EVAL_WIDTHS = (64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512)
-EVAL_WIDTHS += (640, 768, 896, 1024, 1280, 1536, 1792, 2048, 2560, 3072, 3584, 4096)
-EVAL_WIDTHS += (5120, 6144, 7168, 8192)
-"""Widths of packed rows in an evaluation, which has no shuffled batches that want few shapes."""
 
 SHARED = 512
 """No row is wider than this for the sake of sharing it."""
@@ -197,14 +193,14 @@ def cheapest(lengths: np.ndarray) -> Packing:
     """
 
     def packing(shared: int) -> Packing:
-        widths = np.maximum(np.take(EVAL_WIDTHS, np.searchsorted(EVAL_WIDTHS, lengths)), shared)
+        widths = np.maximum(np.take(WIDTHS, np.searchsorted(WIDTHS, lengths)), shared)
         chosen = {int(width): np.flatnonzero(widths == width) for width in np.unique(widths)}
         return [(width, part, pack(lengths[part], width)) for width, part in chosen.items()]
 
     def cost(made: Packing) -> float:
         return sum(len(rows) * width * (1 + width / QUADRATIC) for width, _, rows in made)
 
-    return min((packing(width) for width in EVAL_WIDTHS if width <= SHARED), key=cost)
+    return min((packing(width) for width in WIDTHS if width <= SHARED), key=cost)
 
 
 def steps_per_epoch(encoded: Encoded, batch_size: int) -> int:

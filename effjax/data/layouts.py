@@ -28,14 +28,14 @@ import numpy as np
 
 from effjax.data.encode import IGNORED, Encoded
 
-LONG = (768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
-"""Widths for models that read so far."""
-
-BUCKETS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, *LONG)
+BUCKETS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+BUCKETS += (768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
 """Widths of padded rows."""
 
-WIDTHS = (64, 128, 192, 256, 384, 512, *LONG)
-"""Widths of packed rows."""
+WIDTHS = (64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 448, 512)
+WIDTHS += (640, 768, 896, 1024, 1280, 1536, 1792, 2048, 2560, 3072, 3584, 4096)
+WIDTHS += (5120, 6144, 7168, 8192)
+"""Widths of packed rows: an example that is too long to share one wants it hardly wider."""
 
 Batch = dict[str, np.ndarray]
 Layout = Literal["packed", "padded"]
