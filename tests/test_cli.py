@@ -3,13 +3,14 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from effjax import cache
 from effjax.cli import main
-from effjax.commands.catalogue import architectures, objectives, tasks
+from effjax.commands.catalogue import architectures, objectives, source_of, tasks
 from effjax.commands.predictions import label_lines
 
 COMMANDS = ["run", "evaluate", "predict", "glue", "convert", "verify", "measure", "data", "list"]
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,8 +192,18 @@ def test_the_lists_are_what_the_library_has() -> None:
 
     assert list(architectures()) == list(ARCHITECTURES)
     assert list(tasks()) == list(TASKS)
-    assert {"Weighted", "SoftTargets", "TaskLoss", "HiddenMSE", "HiddenCosine"} <= set(objectives())
-    assert all(hasattr(distill, name) and about for name, about in objectives().items())
+    public = {name for name in distill.__all__ if is_objective(getattr(distill, name))}
+    assert public == set(objectives())
+    assert objectives()["HiddenCosine"] == "1 - cos(h_s, h_t) per token and layer pair."
+    (source,) = source_of("HiddenCosine")
+    assert source.startswith("arXiv 1910.01108, section 3")
+    assert all(source_of(name) for name in objectives())
+
+
+def is_objective(found: Any) -> bool:
+    from effjax.distill import Objective
+
+    return isinstance(found, type) and issubclass(found, Objective) and found is not Objective
 
 
 @pytest.mark.parametrize("command", COMMANDS)

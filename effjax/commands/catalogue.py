@@ -6,6 +6,7 @@ asked of the architectures themselves.
 """
 
 import ast
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -19,7 +20,7 @@ _PACKAGE = Path(__file__).parent.parent
 @dataclass(frozen=True)
 class List:
     """List the architectures, tasks, objectives or recipes that there are. Asked for architectures
-    alone, it says what each of them supports.
+    alone, it says what each of them supports; for objectives alone, where each is from.
 
     Example: effjax list tasks
     """
@@ -34,13 +35,14 @@ class List:
             "objectives": objectives,
             "recipes": recipes,
         }
+        details = {"architectures": support, "objectives": source_of}
         for kind in [self.kind] if self.kind else sources:
             print(f"{kind}:")
             entries = sources[kind]()
             width = max(map(len, entries), default=0)
             for name, about in entries.items():
                 print(f"  {name:{width}}  {about}".rstrip())
-                for line in support(name) if self.kind == "architectures" else ():
+                for line in details[self.kind](name) if self.kind in details else ():
                     print(f"  {'':{width}}    {line}")
             if not entries:
                 print("  none here")
@@ -107,17 +109,21 @@ def kind_of(instance: str) -> str:
 
 
 def objectives() -> dict[str, str]:
-    """Distillation objectives: the public classes of effjax.distill that are called with `aux`."""
-    found = {}
+    """Distillation objectives: formula, by name."""
+    return {node.name: _paragraphs(node)[0] for node in _objectives()}
+
+
+def source_of(objective: str) -> list[str]:
+    """Where it is from, and in what it deviates."""
+    found = {node.name: _paragraphs(node) for node in _objectives()}[objective]
+    return [text.removeprefix("Source: ") for text in found if text.startswith("Source: ")]
+
+
+def _objectives() -> Iterator[ast.ClassDef]:
     for file in sorted((_PACKAGE / "distill").glob("*.py")):
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
-            if (
-                isinstance(node, ast.ClassDef)
-                and not node.name.startswith("_")
-                and _is_called(node)
-            ):
-                found[node.name] = _first_line(node)
-    return found
+            if isinstance(node, ast.ClassDef) and "Objective" in map(ast.unparse, node.bases):
+                yield node
 
 
 def tasks() -> dict[str, str]:
@@ -133,12 +139,10 @@ def recipes() -> dict[str, str]:
     return {str(file): _first_line(ast.parse(file.read_text())) for file in files}
 
 
-def _is_called(node: ast.ClassDef) -> bool:
-    calls = [n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__call__"]
-    return bool(node.decorator_list) and any(
-        argument.arg == "aux" for call in calls for argument in call.args.args
-    )
-
-
 def _first_line(node: ast.Module | ast.ClassDef) -> str:
     return (ast.get_docstring(node) or "").partition("\n")[0]
+
+
+def _paragraphs(node: ast.ClassDef) -> list[str]:
+    text = ast.get_docstring(node) or ""
+    return [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]

@@ -3,7 +3,7 @@
 from effjax.distill.cached import CachedOutputs, cache_outputs
 from effjax.distill.hidden import HiddenCosine, HiddenMSE
 from effjax.distill.layer_maps import LayerMap, resolve
-from effjax.distill.objective import Needs, Objective, Term
+from effjax.distill.objective import Given, Needs, Objective, Term
 from effjax.distill.replaced_tokens import GeneratorLM, ReplacedTokens
 from effjax.distill.sentence import SentenceMSE
 from effjax.distill.soft_targets import SoftTargets
@@ -14,6 +14,7 @@ from effjax.distill.weighted import Loss, Named, Weighted
 __all__ = [
     "CachedOutputs",
     "GeneratorLM",
+    "Given",
     "HiddenCosine",
     "HiddenMSE",
     "LayerMap",

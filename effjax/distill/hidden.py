@@ -1,6 +1,6 @@
 """Hidden-state objectives: the student's layers learn the teacher's, token by token."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import jax
@@ -8,12 +8,12 @@ import jax.numpy as jnp
 
 from effjax.distill.layer_maps import LayerMap, resolve
 from effjax.distill.objective import (
+    Given,
     Needs,
     Objective,
     Term,
     check_widths,
     known,
-    teacher_outputs,
     token_weights,
 )
 from effjax.models.base import EncoderConfig, Outputs
@@ -37,22 +37,12 @@ class HiddenCosine(Objective):
     layers: LayerMap = "last"
     teacher: str = "teacher"
 
-    def __call__(
-        self,
-        aux: Aux,
-        student: Outputs,
-        teachers: Mapping[str, Outputs],
-        batch: Batch,
-        *,
-        step: int | Array,
-        key: jax.Array | None,
-    ) -> Term:
-        del aux, step, key
-        theirs = teacher_outputs(teachers, self.teacher)
-        pairs = [(ours, other) for _, ours, other in hidden_pairs(self.layers, student, theirs)]
-        for ours, other in pairs:
-            check_widths("HiddenCosine", ours.shape[-1], other.shape[-1])
-        return stack([1 - cosine(ours, other) for ours, other in pairs], student, batch)
+    def __call__(self, student: Outputs, given: Given) -> Term:
+        values = []
+        for _, ours, theirs in hidden_pairs(self.layers, student, given.teacher):
+            check_widths("HiddenCosine", ours.shape[-1], theirs.shape[-1])
+            values.append(1 - cosine(ours, theirs))
+        return stack(values, student, given.batch)
 
     def needs(self, student: EncoderConfig, teacher: EncoderConfig | None) -> Needs:
         return hidden_needs(self.layers, student, teacher)
@@ -88,23 +78,13 @@ class HiddenMSE(Objective):
             for pair, k in zip(pairs, keys, strict=True)
         }
 
-    def __call__(
-        self,
-        aux: Aux,
-        student: Outputs,
-        teachers: Mapping[str, Outputs],
-        batch: Batch,
-        *,
-        step: int | Array,
-        key: jax.Array | None,
-    ) -> Term:
-        del step, key
-        theirs, values = teacher_outputs(teachers, self.teacher), []
-        for pair, ours, other in hidden_pairs(self.layers, student, theirs):
-            projected = ours @ projection(aux, pair) if self.project else ours
-            check_widths("HiddenMSE", projected.shape[-1], other.shape[-1])
-            values.append(jnp.square(projected - other).mean(-1))
-        return stack(values, student, batch)
+    def __call__(self, student: Outputs, given: Given) -> Term:
+        values = []
+        for pair, ours, theirs in hidden_pairs(self.layers, student, given.teacher):
+            projected = ours @ projection(given.aux, pair) if self.project else ours
+            check_widths("HiddenMSE", projected.shape[-1], theirs.shape[-1])
+            values.append(jnp.square(projected - theirs).mean(-1))
+        return stack(values, student, given.batch)
 
     def needs(self, student: EncoderConfig, teacher: EncoderConfig | None) -> Needs:
         return hidden_needs(self.layers, student, teacher)

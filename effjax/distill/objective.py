@@ -1,8 +1,7 @@
 """What a distillation objective is: a pure function from outputs to un-reduced, weighted values."""
 
 import abc
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
@@ -63,6 +62,25 @@ class Needs:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """What an objective reads besides the student's outputs.
+
+    Attributes:
+        teacher: the outputs of its teacher; empty for an objective without one.
+        batch: what both were run on; `example_mask` [B], where present, weighs the examples.
+        aux: what its `init` returned, or what training made of it.
+        step: the training step, for objectives on a schedule.
+        key: for objectives that draw random numbers.
+    """
+
+    teacher: Outputs = field(default_factory=Outputs)
+    batch: Batch = field(default_factory=dict)
+    aux: Aux = field(default_factory=dict)
+    step: int | Array = 0
+    key: jax.Array | None = None
+
+
 class Objective(abc.ABC):
     """A loss of the student; a frozen dataclass that prints as its hyper-parameters.
 
@@ -73,26 +91,8 @@ class Objective(abc.ABC):
     teacher: str | None = None
 
     @abc.abstractmethod
-    def __call__(
-        self,
-        aux: Aux,
-        student: Outputs,
-        teachers: Mapping[str, Outputs],
-        batch: Batch,
-        *,
-        step: int | Array,
-        key: jax.Array | None,
-    ) -> Term:
-        """The un-reduced values and their weights.
-
-        Args:
-            aux: what `init` returned, or what training made of it.
-            student: the student's outputs, with traces.
-            teachers: each teacher's outputs by name; `Weighted` cuts their gradient.
-            batch: what both were run on; `example_mask` [B], where present, weighs the examples.
-            step: the training step, for objectives on a schedule.
-            key: for objectives that draw random numbers.
-        """
+    def __call__(self, student: Outputs, given: Given) -> Term:
+        """The un-reduced values and their weights, of the student's outputs with traces."""
 
     def init(self, key: jax.Array, student: EncoderConfig, teacher: EncoderConfig | None) -> Aux:
         """The objective's own parameters; most have none."""
@@ -103,19 +103,6 @@ class Objective(abc.ABC):
         """What it reads of its teacher; nothing, unless a subclass says so."""
         del student, teacher
         return Needs()
-
-
-def teacher_outputs(teachers: Mapping[str, Outputs], name: str) -> Outputs:
-    """The outputs of the teacher of that name.
-
-    Raises:
-        ValueError: there is none.
-    """
-    if name not in teachers:
-        raise ValueError(
-            f"an objective reads the teacher {name!r}; teachers: {', '.join(teachers) or 'none'}"
-        )
-    return teachers[name]
 
 
 def known(teacher: EncoderConfig | None) -> EncoderConfig:

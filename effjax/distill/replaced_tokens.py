@@ -1,16 +1,14 @@
 """ELECTRA's two losses: the generator's words, and the discriminator's doubts."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-import jax
 import jax.numpy as jnp
 
 from effjax.data.encode import IGNORED
-from effjax.distill.objective import Objective, Term, logits, token_weights
+from effjax.distill.objective import Given, Objective, Term, logits, token_weights
 from effjax.distill.task_loss import label_term, labels_of, masked_term
 from effjax.models.base import Outputs
-from effjax.types import Array, Aux, Batch, Float
+from effjax.types import Array, Batch, Float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,19 +18,9 @@ class GeneratorLM(Objective):
     Source: arXiv 2003.10555, section 2, L_MLM.
     """
 
-    def __call__(
-        self,
-        aux: Aux,
-        student: Outputs,
-        teachers: Mapping[str, Outputs],
-        batch: Batch,
-        *,
-        step: int | Array,
-        key: jax.Array | None,
-    ) -> Term:
-        del aux, teachers, step, key
+    def __call__(self, student: Outputs, given: Given) -> Term:
         guess, _ = guesses(student)
-        return masked_term(guess.astype(jnp.float32), student, batch, "GeneratorLM")
+        return masked_term(guess.astype(jnp.float32), student, given.batch, "GeneratorLM")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,19 +32,9 @@ class ReplacedTokens(Objective):
     difference.
     """
 
-    def __call__(
-        self,
-        aux: Aux,
-        student: Outputs,
-        teachers: Mapping[str, Outputs],
-        batch: Batch,
-        *,
-        step: int | Array,
-        key: jax.Array | None,
-    ) -> Term:
-        del aux, teachers, step, key
-        replaced = replacements(student, batch).astype(jnp.int32)
-        weights = token_weights(student, batch, replaced.shape)
+    def __call__(self, student: Outputs, given: Given) -> Term:
+        replaced = replacements(student, given.batch).astype(jnp.int32)
+        weights = token_weights(student, given.batch, replaced.shape)
         return label_term(doubts(student), replaced, weights)
 
 

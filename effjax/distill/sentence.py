@@ -1,22 +1,21 @@
 """Sentence embeddings: the student's vector of a text learns the teacher's."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 
 from effjax.distill.objective import (
+    Given,
     Needs,
     Objective,
     Term,
     check_widths,
     example_weights,
     known,
-    teacher_outputs,
 )
 from effjax.models.base import EncoderConfig, Outputs
-from effjax.types import Array, Aux, Batch, Float
+from effjax.types import Array, Aux, Float
 
 PROJECTION = "sentence"
 
@@ -48,23 +47,13 @@ class SentenceMSE(Objective):
         shape, scale = (student.hidden, teacher.hidden), student.hidden**-0.5
         return {PROJECTION: scale * jax.random.normal(key, shape)}
 
-    def __call__(
-        self,
-        aux: Aux,
-        student: Outputs,
-        teachers: Mapping[str, Outputs],
-        batch: Batch,
-        *,
-        step: int | Array,
-        key: jax.Array | None,
-    ) -> Term:
-        del step, key
-        theirs = embedding(teacher_outputs(teachers, self.teacher), f"teacher {self.teacher!r}")
+    def __call__(self, student: Outputs, given: Given) -> Term:
+        theirs = embedding(given.teacher, f"teacher {self.teacher!r}")
         ours = embedding(student, "student")
-        ours = ours @ aux[PROJECTION] if self.project else ours
+        ours = ours @ given.aux[PROJECTION] if self.project else ours
         check_widths("SentenceMSE", ours.shape[-1], theirs.shape[-1])
         values = jnp.square(ours - theirs).mean(-1)
-        return Term(values, example_weights(batch, len(values)))
+        return Term(values, example_weights(given.batch, len(values)))
 
     def needs(self, student: EncoderConfig, teacher: EncoderConfig | None) -> Needs:
         del student, teacher

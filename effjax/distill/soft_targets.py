@@ -1,6 +1,5 @@
 """Soft targets: the student learns the teacher's distribution over classes."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,17 +7,17 @@ import jax
 import jax.numpy as jnp
 
 from effjax.distill.objective import (
+    Given,
     Needs,
     Objective,
     Term,
     at_predicted,
     example_weights,
     logits,
-    teacher_outputs,
     token_weights,
 )
 from effjax.models.base import EncoderConfig, Outputs
-from effjax.types import Array, Aux, Batch, Bool, Float
+from effjax.types import Array, Batch, Bool, Float
 
 EXCLUDED = -1e30
 """The logit of a position that is padding: its probability is exactly 0."""
@@ -49,18 +48,8 @@ class SoftTargets(Objective):
                 f"SoftTargets: temperature is {self.temperature}; expected a number above 0"
             )
 
-    def __call__(
-        self,
-        aux: Aux,
-        student: Outputs,
-        teachers: Mapping[str, Outputs],
-        batch: Batch,
-        *,
-        step: int | Array,
-        key: jax.Array | None,
-    ) -> Term:
-        del aux, step, key
-        theirs = logits(teacher_outputs(teachers, self.teacher), f"teacher {self.teacher!r}")
+    def __call__(self, student: Outputs, given: Given) -> Term:
+        theirs = logits(given.teacher, f"teacher {self.teacher!r}")
         ours = logits(student, "student")
         if ours.shape != theirs.shape:
             raise ValueError(
@@ -68,7 +57,7 @@ class SoftTargets(Objective):
                 f"those of the teacher {self.teacher!r} {theirs.shape}"
             )
         if self.over == "positions":
-            ours, theirs = (over_positions(x, student, batch) for x in (ours, theirs))
+            ours, theirs = (over_positions(x, student, given.batch) for x in (ours, theirs))
         elif ours.shape[-1] == 1:
             raise ValueError(
                 "SoftTargets needs two classes or more, these logits have one (a regression)"
@@ -76,7 +65,7 @@ class SoftTargets(Objective):
         values = self.temperature**2 * divergence(
             ours / self.temperature, theirs / self.temperature
         )
-        return Term(values, self.weights(values, student, batch))
+        return Term(values, self.weights(values, student, given.batch))
 
     def weights(
         self, values: Float[Array, "..."], student: Outputs, batch: Batch

@@ -1,6 +1,5 @@
 """The losses of the labels: what a student, or a control without a teacher, learns from data."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import jax
@@ -8,6 +7,7 @@ import jax.numpy as jnp
 
 from effjax.data.encode import IGNORED
 from effjax.distill.objective import (
+    Given,
     Objective,
     Term,
     at_predicted,
@@ -17,7 +17,7 @@ from effjax.distill.objective import (
 )
 from effjax.distill.soft_targets import over_positions
 from effjax.models.base import Outputs
-from effjax.types import Array, Aux, Batch, Float, Int
+from effjax.types import Array, Batch, Float, Int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,18 +34,8 @@ class TaskLoss(Objective):
     the softmax.
     """
 
-    def __call__(
-        self,
-        aux: Aux,
-        student: Outputs,
-        teachers: Mapping[str, Outputs],
-        batch: Batch,
-        *,
-        step: int | Array,
-        key: jax.Array | None,
-    ) -> Term:
-        del aux, teachers, step, key
-        found = logits(student, "student")
+    def __call__(self, student: Outputs, given: Given) -> Term:
+        batch, found = given.batch, logits(student, "student")
         if "start_positions" in batch and "end_positions" in batch:
             return span_term(found, student, batch)
         labels = labels_of(batch, "TaskLoss")
@@ -72,18 +62,8 @@ class MaskedLM(Objective):
     Source: arXiv 1810.04805, section 3.1.
     """
 
-    def __call__(
-        self,
-        aux: Aux,
-        student: Outputs,
-        teachers: Mapping[str, Outputs],
-        batch: Batch,
-        *,
-        step: int | Array,
-        key: jax.Array | None,
-    ) -> Term:
-        del aux, teachers, step, key
-        return masked_term(logits(student, "student"), student, batch, "MaskedLM")
+    def __call__(self, student: Outputs, given: Given) -> Term:
+        return masked_term(logits(student, "student"), student, given.batch, "MaskedLM")
 
 
 def masked_term(found: Float[Array, "..."], student: Outputs, batch: Batch, who: str) -> Term:

@@ -4,13 +4,16 @@ import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 
-from effjax.distill.objective import Needs, Objective, Term
+from effjax.distill.objective import Given, Needs, Objective, Term
 from effjax.models.base import EncoderConfig, Outputs
 from effjax.types import Array, Aux, Batch, Float
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -105,9 +108,14 @@ class Weighted:
         teachers = jax.lax.stop_gradient(dict(teachers))
         found = {}
         for term in self.terms:
-            keyed = None if key is None else key_of(key, term.name)
-            own = aux.get(term.name, {})
-            found[term.name] = term.objective(own, student, teachers, batch, step=step, key=keyed)
+            given = Given(
+                teacher=of_teacher(term, teachers) or Outputs(),
+                batch=batch,
+                aux=aux.get(term.name, {}),
+                step=step,
+                key=None if key is None else key_of(key, term.name),
+            )
+            found[term.name] = term.objective(student, given)
         return found
 
     def reduce(self, found: Mapping[str, Term], totals: Mapping[str, Array] | None = None) -> Loss:
@@ -128,7 +136,7 @@ class Weighted:
         """Each objective's parameters by its name."""
         return {
             term.name: term.objective.init(
-                key_of(key, term.name), student, teacher_config(term, teachers)
+                key_of(key, term.name), student, of_teacher(term, teachers)
             )
             for term in self.terms
         }
@@ -142,14 +150,14 @@ class Weighted:
             if term.objective.teacher is not None:
                 name, found = (
                     term.objective.teacher,
-                    term.objective.needs(student, teacher_config(term, teachers)),
+                    term.objective.needs(student, of_teacher(term, teachers)),
                 )
                 needs[name] = needs.get(name, Needs()) | found
         return needs
 
 
-def teacher_config(term: Named, teachers: Mapping[str, EncoderConfig]) -> EncoderConfig | None:
-    """The config of the teacher that an objective reads; None for an objective without one.
+def of_teacher(term: Named, teachers: Mapping[str, T]) -> T | None:
+    """What there is of the teacher that an objective reads; None for an objective without one.
 
     Raises:
         ValueError: there is no teacher of that name.

@@ -9,7 +9,7 @@ import numpy as np
 
 from effjax.data.encode import IGNORED, Encoded
 from effjax.data.masking import Masking
-from effjax.distill import GeneratorLM, MaskedLM, ReplacedTokens, Term
+from effjax.distill import GeneratorLM, Given, MaskedLM, ReplacedTokens, Term
 from effjax.distill.objective import at_predicted, logits
 from effjax.distill.replaced_tokens import doubts, replacements
 from effjax.models.base import Outputs
@@ -98,7 +98,7 @@ def masked_lm_sums(model: Model, batch: Batch, key: jax.Array) -> Float[Array, "
     """
     del key
     outputs = forward(model, inputs_of(batch))
-    term = MaskedLM()({}, outputs, {}, batch, step=0, key=None)
+    term = MaskedLM()(outputs, Given(batch=batch))
     right = logits(outputs, "model").argmax(-1) == at_predicted(batch["labels"], batch, IGNORED)
     return jnp.stack([count(right, term), loss(term), term.total()])
 
@@ -108,7 +108,7 @@ def replaced_sums(model: Model, batch: Batch, key: jax.Array) -> Float[Array, "6
     """Over all tokens: right ones, original ones, losses, all; over the masked: losses, all."""
     rngs = {"dropout": key}  # the stream that guesses are drawn from; nothing is dropped out
     outputs: Outputs = apply(model.module, model.params, inputs_of(batch), rngs=rngs)
-    terms = [x({}, outputs, {}, batch, step=0, key=None) for x in (ReplacedTokens(), GeneratorLM())]
+    terms = [x(outputs, Given(batch=batch)) for x in (ReplacedTokens(), GeneratorLM())]
     discriminator, generator = terms
     replaced = replacements(outputs, batch)
     said = doubts(outputs).argmax(-1) == 1

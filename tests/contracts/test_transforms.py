@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from effjax.distill import HiddenCosine, SoftTargets, TaskLoss, Weighted
+from effjax.distill import Given, HiddenCosine, SoftTargets, TaskLoss, Weighted
 from effjax.models.base import Head, Runtime
 from effjax.models.model import Model
 from effjax.types import Array
@@ -64,7 +64,7 @@ def test_gradients_through_gates_are_finite_and_there(pair: Build, name: str) ->
     @jax.grad
     def gradient(gates: Any) -> Array:
         outputs = apply(both.model.module, both.model.params, batch, gates=gates)
-        return TaskLoss()({}, outputs, {}, {"labels": np.array([0, 1, 2])}, step=0, key=None).mean()
+        return TaskLoss()(outputs, Given(batch={"labels": np.array([0, 1, 2])})).mean()
 
     assert bool(gates) == ((name, "pruning") not in UNSUPPORTED)
     for instance, found in gradient(gates).items():

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from effjax.distill import HiddenCosine, HiddenMSE, Needs, Objective, Term
+from effjax.distill import Given, HiddenCosine, HiddenMSE, Needs, Objective, Term
 from effjax.models.base import EncoderConfig, Outputs
 from effjax.types import Array
 
@@ -16,7 +16,7 @@ Build = Callable[..., Outputs]
 
 
 def term(objective: Objective, student: Outputs, teacher: Outputs, aux: dict | None = None) -> Term:
-    return objective(aux or {}, student, {"teacher": teacher}, {}, step=0, key=None)
+    return objective(student, Given(teacher=teacher, aux=aux or {}))
 
 
 ZERO = [[[0.0, 0.0]] * 3]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from effjax.distill import GeneratorLM, ReplacedTokens
+from effjax.distill import GeneratorLM, Given, ReplacedTokens
 from effjax.models.base import Outputs
 
 Build = Callable[..., Outputs]
@@ -30,7 +30,7 @@ def student(outputs: Build) -> Outputs:
 
 
 def call(objective: Any, student: Outputs, batch: dict[str, np.ndarray]) -> Any:
-    return objective({}, student, {}, batch, step=0, key=None)
+    return objective(student, Given(batch=batch))
 
 
 def test_a_lucky_guess_is_original(student: Outputs) -> None:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from effjax.distill import Needs, SentenceMSE, Term
+from effjax.distill import Given, Needs, SentenceMSE, Term
 from effjax.models.base import EncoderConfig, Outputs
 from effjax.types import Aux, Batch
 
@@ -15,7 +15,7 @@ def texts(*vectors: list[float]) -> Outputs:
 
 
 def term(objective: SentenceMSE, ours: Outputs, theirs: Outputs, aux: Aux, batch: Batch) -> Term:
-    return objective(aux, ours, {"teacher": theirs}, batch, step=0, key=None)
+    return objective(ours, Given(teacher=theirs, batch=batch, aux=aux))
 
 
 def test_by_hand() -> None:

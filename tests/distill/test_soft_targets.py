@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from effjax.distill import SoftTargets, Term, Weighted
+from effjax.distill import Given, SoftTargets, Term, Weighted
 from effjax.models.base import Outputs
 from effjax.types import Array
 
@@ -16,7 +16,7 @@ Build = Callable[..., Outputs]
 
 def term(objective: SoftTargets, student: Outputs, teacher: Outputs, **batch: list) -> Term:
     arrays = {name: np.asarray(value) for name, value in batch.items()}
-    return objective({}, student, {"teacher": teacher}, arrays, step=0, key=None)
+    return objective(student, Given(teacher=teacher, batch=arrays))
 
 
 def test_the_divergence_by_hand(outputs: Build) -> None:

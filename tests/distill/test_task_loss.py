@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from effjax.distill import MaskedLM, Objective, TaskLoss, Term
+from effjax.distill import Given, MaskedLM, Objective, TaskLoss, Term
 from effjax.models.base import Outputs
 from effjax.types import Array
 
@@ -16,7 +16,7 @@ Build = Callable[..., Outputs]
 
 def term(objective: Objective, student: Outputs, **batch: Any) -> Term:
     arrays = {name: np.asarray(value) for name, value in batch.items()}
-    return objective({}, student, {}, arrays, step=0, key=None)
+    return objective(student, Given(batch=arrays))
 
 
 LOGITS = [[np.log(3.0), 0.0], [0.0, 0.0]]  # probabilities (3/4, 1/4) and (1/2, 1/2)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from effjax.distill import (
+    Given,
     HiddenCosine,
     HiddenMSE,
     Loss,
@@ -38,13 +39,11 @@ TERMS: dict[str, Objective] = {
 def test_the_total_is_the_weighted_sum_of_means(random_outputs: Build) -> None:
     student, teachers = random_outputs(0), {"teacher": random_outputs(1)}
     batch = {"labels": np.array([1, 4])}
+    given = Given(teacher=teachers["teacher"], batch=batch)
     found = Weighted(soft=(5.0, TERMS["soft"]), task=(0.5, TERMS["task"]))(
         {}, student, teachers, batch
     )
-    want = {
-        name: TERMS[name]({}, student, teachers, batch, step=0, key=None).mean()
-        for name in ("soft", "task")
-    }
+    want = {name: TERMS[name](student, given).mean() for name in ("soft", "task")}
     np.testing.assert_allclose([*found.terms.values()], [*want.values()])
     np.testing.assert_allclose(found.total, 5 * want["soft"] + 0.5 * want["task"], rtol=1e-6)
     assert found.total.dtype == jnp.float32
@@ -141,9 +140,9 @@ def test_needs_and_parameters_by_name(config: EncoderConfig) -> None:
 class Drawn(Objective):
     """Its value is the first number of its key, its weight the step."""
 
-    def __call__(self, *inputs: object, step: int, key: jax.Array) -> Term:
-        del inputs
-        return Term(jax.random.uniform(key, (1,)), jnp.asarray([step], jnp.float32))
+    def __call__(self, student: Outputs, given: Given) -> Term:
+        assert given.key is not None
+        return Term(jax.random.uniform(given.key, (1,)), jnp.asarray([given.step], jnp.float32))
 
 
 def test_each_name_has_a_key_of_its_own(outputs: Build) -> None:

@@ -10,7 +10,7 @@ import torch
 import transformers
 
 from effjax.data.masking import Masking
-from effjax.distill import GeneratorLM, ReplacedTokens, Weighted
+from effjax.distill import GeneratorLM, Given, ReplacedTokens, Weighted
 from effjax.hf import save_pretrained, verify
 from effjax.models import create, registry
 from effjax.models.base import Head
@@ -69,7 +69,7 @@ def test_a_doubt_is_one_number_per_token() -> None:
 def test_one_number_says_what_two_classes_do() -> None:
     model = electra()
     outputs = apply(paired(model).module, paired(model).params, inputs())
-    one = ReplacedTokens()({}, outputs, {}, BATCH, step=0, key=None)
+    one = ReplacedTokens()(outputs, Given(batch=BATCH))
     logits = outputs.logits
     assert logits is not None and outputs.corrupted is not None
     p = 1 / (1 + np.exp(-np.asarray(logits, np.float64)))

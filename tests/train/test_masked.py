@@ -15,7 +15,7 @@ import pytest
 from effjax.data import Encoded, TrainBatches, eval_batches
 from effjax.data.encode import IGNORED
 from effjax.data.masking import Masking
-from effjax.distill import GeneratorLM, MaskedLM, ReplacedTokens, Weighted
+from effjax.distill import GeneratorLM, Given, MaskedLM, ReplacedTokens, Weighted
 from effjax.models import Model, Runtime, create
 from effjax.models.generator import with_generator
 from effjax.models.model import INPUTS, apply
@@ -140,7 +140,7 @@ def test_packed_rows_have_the_loss_of_padded_ones(words: Encoded, epoch: int) ->
     for layout in ("packed", "padded"):
         options: Any = {"batch_size": 70, "seed": 1, "pad_id": 0, "layout": layout}
         (batch,) = TrainBatches(encoded=words, masking=MASKING, **options)[epoch]
-        term = MaskedLM()({}, model(batch), {}, batch, step=0, key=None)
+        term = MaskedLM()(model(batch), Given(batch=batch))
         assert 30 < term.total() < 90
         losses.append(float(term.mean()))
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
