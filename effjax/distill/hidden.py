@@ -52,7 +52,8 @@ class HiddenCosine(Objective):
 class HiddenMSE(Objective):
     """mean_D (h_s W - h_t)^2 per token and layer pair, with a learned W [D_s, D_t].
 
-    Source: arXiv 1909.10351, equation 9. Deviation: W belongs to the pair, not to all of them.
+    Source: arXiv 1909.10351, section 3.1, L_hidn, and L_embd of the pair (0, 0). Deviation: W
+    belongs to the pair, not to all of them.
 
     Attributes:
         layers: a rule of `layer_maps`, or (student, teacher) pairs.
@@ -95,6 +96,11 @@ def cosine(x: Float[Array, "*B D"], y: Float[Array, "*B D"]) -> Float[Array, "*B
     inverse_x = jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(-1), TINY))
     inverse_y = jax.lax.rsqrt(jnp.maximum(jnp.square(y).sum(-1), TINY))
     return (x * y).sum(-1) * inverse_x * inverse_y
+
+
+def direction(x_ND: Float[Array, "N D"]) -> Float[Array, "N D"]:
+    """Every vector divided by its length."""
+    return x_ND * jax.lax.rsqrt(jnp.maximum(jnp.square(x_ND).sum(-1, keepdims=True), TINY))
 
 
 def hidden_pairs(

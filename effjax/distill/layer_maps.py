@@ -5,7 +5,7 @@ Hidden states are numbered as in `Outputs.hidden`: 0 is the embedding, n the las
 
 from typing import Literal
 
-LayerMap = Literal["last", "uniform", "skip", "first"] | tuple[tuple[int, int], ...]
+LayerMap = Literal["last", "uniform", "skip", "first", "top"] | tuple[tuple[int, int], ...]
 """A rule, or (student, teacher) pairs."""
 
 
@@ -17,7 +17,8 @@ def resolve(
     * "last": (n, N), as DistilBERT does;
     * "uniform": (i, floor(i N / n)) for i = 1 to n, as TinyBERT does;
     * "skip": the same without its last pair, PKD-Skip;
-    * "first": (i, i) for i = 1 to n.
+    * "first": (i, i) for i = 1 to n;
+    * "top": (i, N - n + i) for i = 1 to n - 1, PKD-Last.
 
     Source: arXiv 1910.01108, section 3; 1909.10351, section 3.1 (here without the embedding, which
     is the pair (0, 0)); 1908.09355, section 3.
@@ -41,21 +42,22 @@ def pairs_of(
     """The pairs, unchecked."""
     if isinstance(layers, tuple):
         return layers
-    if layers == "last":
-        return ((student_depth, teacher_depth),)
-    if layers not in ("uniform", "skip", "first"):
+    n, N = student_depth, teacher_depth
+    every = range(1, n + 1)
+    rules = {
+        "last": [(n, N)],
+        "uniform": [(i, i * N // n) for i in every],
+        "skip": [(i, i * N // n) for i in every[:-1]],
+        "first": [(i, i) for i in every],
+        "top": [(i, N - n + i) for i in every[:-1]],
+    }
+    if layers not in rules:
         raise ValueError(
-            f"layer map {layers!r} is not known; allowed: last, uniform, skip, first, or pairs"
+            f"layer map {layers!r} is not known; allowed: {', '.join(rules)}, or pairs"
         )
-    if student_depth > teacher_depth:
-        raise ValueError(
-            f"layer map {layers!r}: the student has {student_depth} layers, "
-            f"the teacher only {teacher_depth}"
-        )
-    numbers = range(1, student_depth + (layers != "skip"))
-    return tuple(
-        (i, i if layers == "first" else i * teacher_depth // student_depth) for i in numbers
-    )
+    if layers != "last" and n > N:
+        raise ValueError(f"layer map {layers!r}: the student has {n} layers, the teacher only {N}")
+    return tuple(rules[layers])
 
 
 def check_pair(pair: tuple[int, int], student_depth: int, teacher_depth: int) -> None:

@@ -7,10 +7,14 @@ import jax
 import jax.numpy as jnp
 
 from effjax.models.base import EncoderConfig, Outputs
-from effjax.types import Array, Aux, Batch, Float, Shaped
+from effjax.types import Array, Aux, Batch, Bool, Float, Shaped
 
 EXAMPLE_MASK = "example_mask"
 """The batch's field with a weight per example, [B]; 0 for rows that only fill up a batch."""
+
+
+PER_TOKEN = ("hidden", "q", "k", "v", "scores")
+"""What of a teacher's outputs there is one of for every token, or pair of them."""
 
 
 @jax.tree_util.register_dataclass
@@ -45,21 +49,34 @@ class Needs:
 
     Attributes:
         logits: whether the logits are read.
-        hidden: hidden states read, numbered as in `Outputs.hidden`; ascending. Student and teacher
-            then have to read the same tokens.
         sentence: whether the mean of the last hidden states is read.
+        hidden: hidden states read, numbered as in `Outputs.hidden`; ascending.
+        q, k, v, scores: layers whose queries, keys, values or scores are read, numbered as in
+            `Outputs.of_layer`; ascending.
     """
 
     logits: bool = False
-    hidden: tuple[int, ...] = ()
     sentence: bool = False
+    hidden: tuple[int, ...] = ()
+    q: tuple[int, ...] = ()
+    k: tuple[int, ...] = ()
+    v: tuple[int, ...] = ()
+    scores: tuple[int, ...] = ()
 
     def __or__(self, other: "Needs") -> "Needs":
+        def union(name: str) -> tuple[int, ...]:
+            return tuple(sorted({*getattr(self, name), *getattr(other, name)}))
+
         return Needs(
             self.logits or other.logits,
-            tuple(sorted({*self.hidden, *other.hidden})),
             self.sentence or other.sentence,
+            **{name: union(name) for name in PER_TOKEN},
         )
+
+    @property
+    def per_token(self) -> tuple[str, ...]:
+        """What is read token by token, for which both models have to read the same tokens."""
+        return tuple(name for name in PER_TOKEN if getattr(self, name))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +168,20 @@ def at_predicted(
     if "predicted" not in batch:
         return x_BL
     return jnp.take_along_axis(x_BL, batch["predicted"], axis=1, mode="fill", fill_value=fill)
+
+
+def neighbours(student: Outputs, batch: Batch) -> Bool[Array, "B 1 L L"]:
+    """Which keys each query may see: the tokens of its own example.
+
+    Raises:
+        ValueError: nothing says where there are tokens.
+    """
+    segments_BL = batch.get("segment_ids", student.mask)
+    if segments_BL is None:
+        raise ValueError("attention is compared within a mask, and the student's outputs lack it")
+    segments_BL = jnp.asarray(segments_BL, jnp.int32)
+    same_B1LL = segments_BL[:, None, :, None] == segments_BL[:, None, None, :]
+    return same_B1LL & (segments_BL > 0)[:, None, None, :]
 
 
 def token_weights(outputs: Outputs, batch: Batch, shape: tuple[int, ...]) -> Float[Array, "B L"]:

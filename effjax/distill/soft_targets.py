@@ -1,4 +1,4 @@
-"""Soft targets: the student learns the teacher's distribution over classes."""
+"""The teacher's logits: as a distribution over classes, or as they are."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -18,6 +18,8 @@ from effjax.distill.objective import (
 )
 from effjax.models.base import EncoderConfig, Outputs
 from effjax.types import Array, Batch, Bool, Float
+
+Over = Literal["classes", "positions"]
 
 EXCLUDED = -1e30
 """The logit of a position that is padding: its probability is exactly 0."""
@@ -39,7 +41,7 @@ class SoftTargets(Objective):
     """
 
     temperature: float = 1.0
-    over: Literal["classes", "positions"] = "classes"
+    over: Over = "classes"
     teacher: str = "teacher"
 
     def __post_init__(self) -> None:
@@ -49,13 +51,7 @@ class SoftTargets(Objective):
             )
 
     def __call__(self, student: Outputs, given: Given) -> Term:
-        theirs = logits(given.teacher, f"teacher {self.teacher!r}")
-        ours = logits(student, "student")
-        if ours.shape != theirs.shape:
-            raise ValueError(
-                f"SoftTargets: the student's logits are {ours.shape}, "
-                f"those of the teacher {self.teacher!r} {theirs.shape}"
-            )
+        ours, theirs = both_logits("SoftTargets", student, given, self.teacher)
         if self.over == "positions":
             ours, theirs = (over_positions(x, student, given.batch) for x in (ours, theirs))
         elif ours.shape[-1] == 1:
@@ -65,24 +61,64 @@ class SoftTargets(Objective):
         values = self.temperature**2 * divergence(
             ours / self.temperature, theirs / self.temperature
         )
-        return Term(values, self.weights(values, student, given.batch))
-
-    def weights(
-        self, values: Float[Array, "..."], student: Outputs, batch: Batch
-    ) -> Float[Array, "..."]:
-        """Per example [B], per token [B, L] or predicted token [B, P], or per example for start and
-        end alike [B, 2].
-        """
-        if values.ndim == 1:
-            return example_weights(batch, len(values))
-        if self.over == "positions":
-            return jnp.broadcast_to(example_weights(batch, len(values))[:, None], values.shape)
-        shape = values.shape if student.mask is None else student.mask.shape
-        return at_predicted(token_weights(student, batch, shape), batch, 0.0)
+        return Term(values, logit_weights(values, student, given.batch, self.over))
 
     def needs(self, student: EncoderConfig, teacher: EncoderConfig | None) -> Needs:
         del student, teacher
         return Needs(logits=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogitMSE(Objective):
+    """mean_C (z_s - z_t)^2, per example, or per token of logits [B, L, C].
+
+    Source: arXiv 1312.6184, section 2.2; of regressions too, where C is 1.
+
+    Attributes:
+        teacher: the teacher's name.
+    """
+
+    teacher: str = "teacher"
+
+    def __call__(self, student: Outputs, given: Given) -> Term:
+        ours, theirs = both_logits("LogitMSE", student, given, self.teacher)
+        values = jnp.square(ours - theirs).mean(-1)
+        return Term(values, logit_weights(values, student, given.batch, "classes"))
+
+    def needs(self, student: EncoderConfig, teacher: EncoderConfig | None) -> Needs:
+        del student, teacher
+        return Needs(logits=True)
+
+
+def both_logits(
+    who: str, student: Outputs, given: Given, teacher: str
+) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    """The student's logits and the teacher's, in float32.
+
+    Raises:
+        ValueError: one has none, or they are not of one shape.
+    """
+    ours, theirs = logits(student, "student"), logits(given.teacher, f"teacher {teacher!r}")
+    if ours.shape != theirs.shape:
+        raise ValueError(
+            f"{who}: the student's logits are {ours.shape}, "
+            f"those of the teacher {teacher!r} {theirs.shape}"
+        )
+    return ours, theirs
+
+
+def logit_weights(
+    values: Float[Array, "..."], student: Outputs, batch: Batch, over: Over
+) -> Float[Array, "..."]:
+    """Per example [B], per token [B, L] or predicted token [B, P], or per example for start and end
+    alike [B, 2].
+    """
+    if values.ndim == 1:
+        return example_weights(batch, len(values))
+    if over == "positions":
+        return jnp.broadcast_to(example_weights(batch, len(values))[:, None], values.shape)
+    shape = values.shape if student.mask is None else student.mask.shape
+    return at_predicted(token_weights(student, batch, shape), batch, 0.0)
 
 
 def divergence(student: Float[Array, "*B C"], teacher: Float[Array, "*B C"]) -> Float[Array, "*B"]:

@@ -245,6 +245,23 @@ class Outputs:
             raise ValueError(f"hidden state {layer} was not kept in these outputs")
         return found
 
+    def of_layer(
+        self, name: Literal["q", "k", "v", "scores"], layer: int
+    ) -> Float[Array, "B heads L size"]:
+        """What the attention of a layer computed; layer 1 is the first.
+
+        Raises:
+            ValueError: these outputs do not hold that layer, or the layer has no heads.
+        """
+        if not 1 <= layer <= len(self.layers):
+            raise ValueError(
+                f"layer {layer} is out of range; these outputs hold 1 to {len(self.layers)}"
+            )
+        found = getattr(self.layers[layer - 1], name)
+        if found is None:
+            raise ValueError(f"{name} of layer {layer} was not kept, or the layer has no heads")
+        return found
+
     def light(self) -> "Outputs":
         """Without the traces and the mean: last_hidden, pooled and logits."""
         return dataclasses.replace(self, embedded=None, layers=(), sentence=None)

@@ -153,11 +153,11 @@ class Distillation:
             config = self.begun(teacher, student).config
             found = self.objective.needs(config, {"teacher": teacher.config})
             needs = found.get("teacher", Needs())
-            if needs.hidden and not same_tokens(own.get(student.name, data), data):
+            if needs.per_token and not same_tokens(own.get(student.name, data), data):
                 raise ValueError(
                     f"student {student.name!r} reads other tokens than the teacher, and the "
-                    "objective compares hidden states token by token; expected one of task logits "
-                    "or sentence embeddings"
+                    f"objective compares {', '.join(needs.per_token)} token by token; expected one "
+                    "of task logits or sentence embeddings"
                 )
             wanted |= needs
         return wanted

@@ -5,7 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from effjax.distill import Given, Needs, SentenceMSE, Term
+from effjax.distill import (
+    Given,
+    Needs,
+    Objective,
+    SentenceCosine,
+    SentenceMSE,
+    SentenceSimilarity,
+    Term,
+)
 from effjax.models.base import EncoderConfig, Outputs
 from effjax.types import Aux, Batch
 
@@ -14,7 +22,7 @@ def texts(*vectors: list[float]) -> Outputs:
     return Outputs(sentence=jnp.array(vectors, jnp.float32))
 
 
-def term(objective: SentenceMSE, ours: Outputs, theirs: Outputs, aux: Aux, batch: Batch) -> Term:
+def term(objective: Objective, ours: Outputs, theirs: Outputs, aux: Aux, batch: Batch) -> Term:
     return objective(ours, Given(teacher=theirs, batch=batch, aux=aux))
 
 
@@ -53,3 +61,21 @@ def test_embeddings_that_were_not_kept_are_named() -> None:
         term(SentenceMSE(project=False), texts([2, 0]), Outputs(), {}, {})
     with pytest.raises(ValueError, match="student has no sentence embeddings"):
         term(SentenceMSE(project=False), Outputs(), texts([2, 0]), {}, {})
+
+
+def test_cosine_by_hand() -> None:
+    given = texts([2, 0], [1, 1]), texts([0, 5], [3, 3])
+    found = term(SentenceCosine(project=False), *given, {}, {})
+    np.testing.assert_allclose(found.values, [1.0, 0.0], atol=1e-6)
+
+
+def test_similarities_by_hand() -> None:
+    """The student's texts are at a right angle, the teacher's point one way; widths differ, and no
+    text is compared with itself.
+    """
+    ours, theirs = texts([2, 0], [0, 1]), texts([1, 1, 1], [5, 5, 5])
+    found = term(SentenceSimilarity(), ours, theirs, {}, {})
+    np.testing.assert_allclose(found.values, [[0, 1], [1, 0]], atol=1e-6)
+    np.testing.assert_allclose(found.mean(), 1.0, rtol=1e-6)
+    batch = {"example_mask": jnp.array([1, 0])}
+    assert term(SentenceSimilarity(), ours, theirs, {}, batch).mean() == 0

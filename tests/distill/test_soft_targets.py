@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from effjax.distill import Given, SoftTargets, Term, Weighted
+from effjax.distill import Given, LogitMSE, SoftTargets, Term, Weighted
 from effjax.models.base import Outputs
 from effjax.types import Array
 
@@ -137,3 +137,14 @@ def test_a_missing_teacher_names_those_there_are(outputs: Build) -> None:
 def test_temperature_must_be_positive() -> None:
     with pytest.raises(ValueError, match="temperature is 0"):
         SoftTargets(temperature=0.0)
+
+
+def test_logits_as_they_are(outputs: Build) -> None:
+    student, teacher = (
+        outputs(logits=[[1.0, 2.0], [0.0, 0.0]]),
+        outputs(logits=[[1.0, 5.0], [2, 0]]),
+    )
+    found = LogitMSE()(student, Given(teacher=teacher))
+    np.testing.assert_allclose(found.values, [4.5, 2.0])
+    with pytest.raises(ValueError, match="LogitMSE: the student's logits are"):
+        LogitMSE()(student, Given(teacher=outputs(logits=[[1.0]])))

@@ -215,7 +215,7 @@ def test_a_student_learns_from_cached_outputs_as_from_the_teacher(
 
 
 def test_cached_outputs_are_the_teachers(model: Model, encoded: Encoded) -> None:
-    needs = Needs(hidden=(0, 2), sentence=True)
+    needs = Needs(logits=True, hidden=(0, 2), sentence=True)
     cached: CachedOutputs = cache_outputs(model, encoded, needs, batch_size=16)
     (batch,) = TrainBatches(encoded=encoded, batch_size=16, seed=0, pad_id=0)[0]
     kept, live = cached(batch), model.trace(batch)
