@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import transformers
+from transformers.models.auto import modeling_auto
 
 from effjax.models import registry
 from effjax.models.base import Head, LayerSpec
@@ -85,3 +86,12 @@ def test_a_shrunk_layer_is_refused_in_one_line(pair: Build, name: str) -> None:
             with pytest.raises(ValueError, match=r"this model has \S+") as caught:
                 config_to_hf(small.architecture, small.config)
             assert "\n" not in str(caught.value), field
+
+
+def test_every_head_of_the_auto_classes_is_there(name: str) -> None:
+    """But for generation, for which an encoder would have to become a decoder."""
+    ours = {spec.hf_class for spec in registry.get(name).heads.values()}
+    for kind, mapping in vars(modeling_auto).items():
+        if kind.startswith("MODEL_") and kind.endswith("_MAPPING_NAMES") and "CAUSAL" not in kind:
+            theirs = mapping.get(name, ())
+            assert {theirs} <= ours if isinstance(theirs, str) else set(theirs) <= ours, kind
