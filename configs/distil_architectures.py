@@ -9,7 +9,10 @@ labels (`control`). What differs is where the parameters are: BERT has 4 layers 
 SqueezeBERT, whose products are grouped, 12; MobileBERT, whose words have 128 numbers, has 4 layers
 of the published width.
 
-Not yet run.
+Not yet run to its end. A first try had the rate 3e-3 among the candidates. It won the short search
+of the SqueezeBERT and MobileBERT controls and then failed: three SqueezeBERTs ended at 51, 52 and
+61 % on dev, and a MobileBERT's loss grew to 344,215 by step 147, where training stops by itself. It
+is not a candidate any more. These trials are not among the results.
 """
 
 from effjax.distill import HiddenMSE, SoftTargets, Weighted
@@ -47,7 +50,7 @@ recipe = Distillation(
         soft=(1.0, SoftTargets(temperature=2.0)), hidden=(10.0, HiddenMSE(layers="last"))
     ),
     training=Training(epochs=3, batch_size=64, b2=0.98, dtype="bfloat16"),
-    search=Search(learning_rates=(3e-4, 1e-3, 3e-3), steps=150, validation=2000),
+    search=Search(learning_rates=(3e-4, 1e-3), steps=150, validation=2000),
     seeds=(0, 1, 2),
     latency=((1, 32), (32, 32), (1, 128), (32, 128)),
 )

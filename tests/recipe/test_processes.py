@@ -47,6 +47,7 @@ def run(config: Path, out: Path, number: int, job: int) -> subprocess.CompletedP
     )
 
 
+@pytest.mark.slow
 def test_two_processes_run_one_recipe_and_one_of_them_writes(tmp_path: Path) -> None:
     config, out = tmp_path / "recipe.py", tmp_path / "out"
     config.write_text(CONFIG.format(source=str(tiny_encoder(tmp_path / "tiny"))))

@@ -74,6 +74,7 @@ def test_what_comes_out_does_not_depend_on_the_mesh(results, mesh: str) -> None:
     assert_same(results[mesh], results["1"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["masked-lm", "electra"])
 def test_pretraining_does_not_depend_on_the_mesh(method: str, tmp_path: Path) -> None:
     """The generator's guesses included, which are drawn at random."""
