@@ -26,7 +26,16 @@ SCALE, STEP = 0.9, 0.01
 """
 
 
-@pytest.fixture(params=OBJECTIVES)
+FIRST = {type(row.objective): name for name, row in reversed(OBJECTIVES.items())}
+"""The row of each objective that is not left to the slow tests."""
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=() if FIRST[type(row.objective)] == name else pytest.mark.slow)
+        for name, row in OBJECTIVES.items()
+    ]
+)
 def row(request: pytest.FixtureRequest) -> Row:
     return OBJECTIVES[request.param]
 

@@ -20,7 +20,11 @@ from effjax.tree import unflatten
 from tests.contracts.rows import CONTRACTS
 
 SIZES = {"hidden": 36, "depth": 2, "heads": 3, "ffn": 40, "vocab_size": 61, "positions": 40}
-EVERY_HEAD = [(name, head) for name in registry.ARCHITECTURES for head in registry.get(name).heads]
+EVERY_HEAD = [
+    pytest.param(name, head, marks=() if head in (None, "masked-lm") else pytest.mark.slow)
+    for name in registry.ARCHITECTURES
+    for head in registry.get(name).heads
+]
 REAL_SIZES = [
     ("bert", "tiny", "masked-lm", 1, 8),
     ("bert", "minilm-l6-h384", "sequence-classification", 8, 128),
