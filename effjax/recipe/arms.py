@@ -148,7 +148,7 @@ def choose_rate(
 ) -> float:
     """The learning rate with the best headline metric on validation after a short run."""
     data = bench.read_by(student)
-    if data.validation is None:
+    if data.validation is None or len(search.learning_rates) == 1:
         return search.learning_rates[0]
     folder, scores = bench.out / "runs" / student.name / arm / "search", {}
     for rate in search.learning_rates:

@@ -105,13 +105,12 @@ class Distillation:
 
     def load(self) -> Data:
         """The task, tokenised."""
-        searched = len(self.search.learning_rates) > 1
         return prepare_data(
             self.task,
             self.teacher,
             splits=self.splits,
             held_out=self.held_out,
-            validation=self.search.validation if searched else 0,
+            validation=self.search.validation,
             transfer=self.transfer,
             seed=self.data_seed,
         )

@@ -102,7 +102,8 @@ class Search:
     Attributes:
         learning_rates: the candidates; with a single one there is no search.
         steps: of each short run.
-        validation: training examples set aside to judge by.
+        validation: training examples set aside to judge by; with a single candidate too, so that
+            recipes with and without a search train on the same ones.
         seed: of the short runs.
     """
 
