@@ -107,7 +107,13 @@ LABELS = {
 }
 
 
-@pytest.mark.parametrize("head", LABELS)
+@pytest.mark.parametrize(
+    "head",
+    [
+        pytest.param(head, marks=() if head == "question-answering" else pytest.mark.slow)
+        for head in LABELS
+    ],
+)
 def test_packed_and_padded_have_the_same_loss_and_gradient(pair: Build, head: Head) -> None:
     """Labels and a teacher; the third example is left out of the batch by its weight."""
     model = pair("bert", head).model

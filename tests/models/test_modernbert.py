@@ -29,6 +29,7 @@ TINY: dict[str, Any] = {
     "intermediate_size": 10,
     "pad_token_id": 1,
 }
+BLOCKS = ((6, 27), (6, 25), (6, 26), (7, 33), (2, 16))
 LOCAL, GLOBAL = "sliding_attention", "full_attention"
 
 
@@ -38,9 +39,9 @@ def assert_close(found: Any, want: Any, tolerance: float = 1e-4) -> None:
 
 @pytest.mark.parametrize(
     ("window", "length"),
-    # The last full mask, the first band, a last block that is full, that has one token, that lacks
-    # one.
-    [(6, 23), (6, 24), (6, 27), (6, 25), (6, 26), (7, 33), (2, 16)],
+    # The last full mask, the first band; and a last block that is full, that has one token, that
+    # lacks one.
+    [(6, 23), (6, 24)] + [pytest.param(*edge, marks=pytest.mark.slow) for edge in BLOCKS],
 )
 def test_parity_around_the_edges_of_windows_and_blocks(window: int, length: int) -> None:
     both = make_pair(

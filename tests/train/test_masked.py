@@ -106,7 +106,7 @@ def test_other_masks_are_other_settings(words: Encoded, tmp_path: Path) -> None:
         fit(masked_lm(), words, objective, TRAINING, masking=HIDDEN, **options)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ["masked LM", pytest.param("ELECTRA", marks=pytest.mark.slow)])
 def test_words_that_are_not_predicted_cost_nothing(words: Encoded, way: str) -> None:
     """The loss and its gradient are those of logits at every token, which are not computed."""
     build, objective, masking = WAYS[way]

@@ -36,15 +36,17 @@ Params = dict[str, np.ndarray]
 Result = tuple[Params, list[Record]]
 
 
+def trained(folder: Path, mesh: str, **further: str) -> Result:
+    """The parameters that a training over a mesh ends with, and its history."""
+    options = {"mesh": MESHES[mesh], "training": STEPS, **further}
+    run_small(folder, 8 if MESHES[mesh] else 1, options)
+    return result(folder)
+
+
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
-    """The parameters that a training over each mesh ends with, and its history."""
-    found = {}
-    for name, mesh in MESHES.items():
-        folder = tmp_path_factory.mktemp(name)
-        run_small(folder, 8 if mesh else 1, {"mesh": mesh, "training": STEPS})
-        found[name] = result(folder)
-    return found
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Result:
+    """Of one device."""
+    return trained(tmp_path_factory.mktemp("1"), "1")
 
 
 def result(folder: Path) -> Result:
@@ -69,9 +71,13 @@ def run_small(folder: Path, devices: int, options: dict[str, Any], code: int = 0
     return len(re.findall(r"^\d+ \d\.\d+$", process.stdout, flags=re.M))
 
 
-@pytest.mark.parametrize("mesh", [name for name in MESHES if name != "1"])
-def test_what_comes_out_does_not_depend_on_the_mesh(results, mesh: str) -> None:
-    assert_same(results[mesh], results["1"])
+@pytest.mark.parametrize(
+    "mesh", [pytest.param(name, marks=pytest.mark.slow) for name in ("8x1", "4x2")] + ["2x2x2"]
+)
+def test_what_comes_out_does_not_depend_on_the_mesh(
+    alone: Result, mesh: str, tmp_path: Path
+) -> None:
+    assert_same(trained(tmp_path, mesh), alone)
 
 
 @pytest.mark.slow
@@ -80,22 +86,21 @@ def test_pretraining_does_not_depend_on_the_mesh(method: str, tmp_path: Path) ->
     """The generator's guesses included, which are drawn at random."""
     found = {}
     for name in ("1", "2x2x2"):
-        folder = tmp_path / name
-        options = {"mesh": MESHES[name], "training": STEPS, "pretraining": method}
-        run_small(folder, 8 if MESHES[name] else 1, options)
-        found[name] = result(folder)
+        found[name] = trained(tmp_path / name, name, pretraining=method)
     assert_same(found["2x2x2"], found["1"])
 
 
-def test_a_run_goes_on_over_another_mesh(results, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_run_goes_on_over_another_mesh(alone: Result, tmp_path: Path) -> None:
     """Half of the steps over 2x2x2, the others on one device."""
     half = {"mesh": MESHES["2x2x2"], "training": STEPS, "stop_at": 5}
     assert run_small(tmp_path, 8, half, code=143) == 6
     assert run_small(tmp_path, 1, {"training": STEPS}) == 4
-    assert_same(result(tmp_path), results["1"])
+    assert_same(result(tmp_path), alone)
 
 
-def test_two_processes_stop_together_and_one_goes_on(results, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_two_processes_stop_together_and_one_goes_on(alone: Result, tmp_path: Path) -> None:
     """Four devices each, over 4x2. Only the second process is asked to end, after step 2; both stop
     after one step, which the first has not reached when it hears of it. One device does the rest.
     """
@@ -111,7 +116,7 @@ def test_two_processes_stop_together_and_one_goes_on(results, tmp_path: Path) ->
         first, second = (run.result() for run in runs)
     assert first == second < 10
     assert run_small(tmp_path, 1, {"training": STEPS}) == 10 - first
-    assert_same(result(tmp_path), results["1"])
+    assert_same(result(tmp_path), alone)
 
 
 def test_arrays_are_split_by_the_letters_of_the_table(model: Model) -> None:
