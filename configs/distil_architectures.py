@@ -12,9 +12,10 @@ of the published width.
 All arms have one learning rate, 3e-4, and no search. A first try searched among 3e-4, 1e-3 and 3e-3
 with short runs of 150 steps. The distilled BERTs and SqueezeBERTs were still at 55 %, the majority,
 with any of them, and what the other arms chose failed in the long runs: with 3e-3 three SqueezeBERT
-controls ended at 51, 52 and 61 % on dev, and MobileBERT's loss grew to 344,215 by step 147 (control)
-and, with 1e-3, to 11,921,295 by step 168 (distilled), where training stops by itself (effjax 3281d7e
-and 67a9b34 on two cores of a Xeon with AMX). These trials are not among the results.
+controls ended at 51, 52 and 61 % on dev, and MobileBERT's loss grew to 344,215 by step 147
+(control) and, with 1e-3, to 11,921,295 by step 168 (distilled), where training stops by itself
+(effjax 3281d7e and 67a9b34 on two cores of a Xeon with AMX). These trials are not among the
+results.
 
 Not yet run to its end.
 """

@@ -15,7 +15,7 @@ from effjax.recipe import NewModel, Pretraining
 from effjax.train import Training
 
 recipe = Pretraining(
-    corpus="toy/sentiment",
+    corpus=("toy/sentiment",),
     held_out=1000,
     vocab_size=500,
     model=NewModel(hidden=128, layers=3, heads=4, ffn=512, dropout=0.0),

@@ -48,7 +48,11 @@ def _parse_tuple(members: tuple[Any, ...], tokens: list[str]) -> tuple[Any, ...]
     if not members:
         raise ValueError("can only be changed in the config file")
     if len(members) == 2 and members[1] is Ellipsis:
-        return tuple(parse(members[0], [token]) for token in tokens)
+        size = len(get_args(members[0])) if get_origin(members[0]) is tuple else 1
+        if len(tokens) % size:
+            raise ValueError(f"expected {size} values ({spell(members[0])}) each time")
+        groups = (tokens[i : i + size] for i in range(0, len(tokens), size))
+        return tuple(parse(members[0], group) for group in groups)
     if len(members) != len(tokens):
         raise ValueError(f"expected {len(members)} values ({spell(tuple[members])})")
     return tuple(parse(member, [token]) for member, token in zip(members, tokens, strict=True))

@@ -245,6 +245,18 @@ def test_a_field_that_is_a_name_or_a_record_takes_overrides_as_either() -> None:
         override(named, ["--task.train", "b.csv"])
 
 
+def test_the_points_of_a_weight_take_overrides() -> None:
+    from effjax.distill import Piecewise, TaskLoss
+    from effjax.distill import Weighted as LibraryWeighted
+
+    start = LibraryWeighted(task=(Piecewise(points=((0.0, 1.0),)), TaskLoss()))
+    assert "--task.points [FLOAT FLOAT ...]  (default: 0.0 1.0)" in describe(start)
+    changed = override(start, ["--task.points", "0", "1", "0.5", "0"])
+    assert changed.terms[0].weight == Piecewise(points=((0.0, 1.0), (0.5, 0.0)))
+    with pytest.raises(ValueError, match=r"'task.points': expected 2 values \(FLOAT FLOAT\) each"):
+        override(start, ["--task.points", "0", "1", "0.5"])
+
+
 def test_the_objectives_of_the_library_take_overrides() -> None:
     from effjax.distill import SoftTargets, TaskLoss
     from effjax.distill import Weighted as LibraryWeighted

@@ -1,4 +1,4 @@
-"""Corpora: documents without labels, from a text file or from a task's training texts.
+"""Corpora: documents without labels, from text files, TFDS or a task's training texts.
 
 A document that is longer than a row is cut into several examples, so that no token is lost; one
 example never holds parts of two documents, since packed rows leave no room to save by that (the
@@ -6,7 +6,8 @@ DOC-SENTENCES of arXiv 1907.11692, section 4.2, but for sentences: a cut may com
 """
 
 import functools
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -14,36 +15,52 @@ from typing import Any
 import numpy as np
 
 from effjax.data.bad_rows import STOP, BadRows, check_text, parsed
-from effjax.data.datasets import load
+from effjax.data.datasets import load, load_texts
 from effjax.data.encode import Encoded
 from effjax.data.examples import Examples
 from effjax.data.tasks import TASKS, get_task
 
+TFDS_TEXTS = {"wiki40b/en": "text", "pg19": "book_text"}
+"""Datasets of TFDS that are corpora, and the column that has the text: articles of Wikipedia, and
+books of Project Gutenberg.
+"""
 
-def load_corpus(name: str, bad: BadRows = STOP) -> Examples:
-    """The documents of a corpus, each once however often it occurs: what is set aside of them is
-    then really unseen.
+MARKS = re.compile(r"\s*(_START_(ARTICLE|SECTION|PARAGRAPH)_|_NEWLINE_)\s*")
+"""Where wiki40b says what a line is; its headings stay as text."""
+
+
+def load_corpus(names: Sequence[str], bad: BadRows = STOP) -> Examples:
+    """The documents of one corpus or several, each once however often it occurs: what is set aside
+    of them is then really unseen.
 
     Args:
-        name: A task, whose training texts are meant, each column a document of its own; or a text
-            file with one document per line, in UTF-8.
+        names: Tasks, whose training texts are meant, each column a document of its own; datasets of
+            `TFDS_TEXTS`; or text files with one document per line, in UTF-8.
         bad: What becomes of bad lines.
 
     Raises:
         ValueError: If there is no such corpus, or at a bad line, unless they are skipped.
     """
+    found = chain.from_iterable(documents_of(name, bad) for name in names)
+    documents = list(dict.fromkeys(found))
+    return Examples((documents,), None, np.arange(len(documents), dtype=np.int32))
+
+
+def documents_of(name: str, bad: BadRows) -> Iterable[str]:
+    """The documents of one corpus. Raises as `load_corpus` does."""
+    if name in TFDS_TEXTS:
+        texts = load_texts(name, TFDS_TEXTS[name])
+        return (MARKS.sub(" ", text).strip() for text in texts)
     if name in TASKS:
         examples = load(get_task(name), "train")
         if not isinstance(examples, Examples):
             texts = ", ".join(task.name for task in TASKS.values() if task.kind == "text")
             raise ValueError(f"{name} is no corpus of texts; tasks that are: {texts}")
-        found = chain.from_iterable(examples.texts)
-    elif Path(name).is_file():
-        found = read_documents(Path(name), bad)
-    else:
-        raise ValueError(f"corpus {name!r} is neither a text file nor one of: {', '.join(TASKS)}")
-    documents = list(dict.fromkeys(found))
-    return Examples((documents,), None, np.arange(len(documents), dtype=np.int32))
+        return chain.from_iterable(examples.texts)
+    if Path(name).is_file():
+        return read_documents(Path(name), bad)
+    known = ", ".join([*TFDS_TEXTS, *TASKS])
+    raise ValueError(f"corpus {name!r} is neither a text file nor one of: {known}")
 
 
 def read_documents(path: Path, bad: BadRows = STOP) -> list[str]:

@@ -49,10 +49,23 @@ def load(task: Task, split: str, data_dir: str | Path | None = None) -> Any:
         from effjax.data import toy
 
         return toy.examples(split)
-    builder = _builder(task, data_dir)
-    if not builder.data_path.exists():
-        _download(task, builder)
-    return _read(task, builder, split)
+    builder = _builder(task.tfds_name, data_dir)
+    otherwise = f"run: effjax data import {task.tfds_name} --source FOLDER"
+    return _read(task, _there(task.tfds_name, builder, otherwise), split)
+
+
+def load_texts(name: str, column: str, data_dir: str | Path | None = None) -> list[str]:
+    """One column of the training split of any TFDS dataset, downloaded where it is not on disk.
+
+    Args:
+        data_dir: As in `load`.
+
+    Raises:
+        ValueError: If the dataset on disk cannot be read.
+        FileNotFoundError: If it is neither on disk nor can be downloaded.
+    """
+    builder = _there(name, _builder(name, data_dir), "give text files instead")
+    return [row[column].decode() for row in _raw(builder, "train")]
 
 
 def import_folder(
@@ -82,7 +95,7 @@ def import_folder(
     form, folder = FORMATS[task.format], Path(source)
     form.check(task, folder)
     splits = {split: form.read(task, folder, split, bad) for split in task.splits}
-    builder = _builder(task, data_dir)
+    builder = _builder(task.tfds_name, data_dir)
     if builder.data_path.exists():
         _check_identical(task, builder, splits)
     else:
@@ -90,45 +103,50 @@ def import_folder(
     return Path(builder.data_dir)
 
 
-def _builder(task: Task, data_dir: str | Path | None) -> Any:
+def _builder(name: str, data_dir: str | Path | None) -> Any:
     """TFDS's own builder: it owns the features, the version and the place on disk."""
     import tensorflow_datasets as tfds
 
     # TFDS reads what is on disk here, and fails in as many ways as files can be broken.
     try:
-        return tfds.builder(task.tfds_name, data_dir=data_dir, file_format="array_record")
+        return tfds.builder(name, data_dir=data_dir, file_format="array_record")
     except Exception as error:
         where, reason = data_dir or "TFDS's default folder", _one_line(error)
-        raise ValueError(
-            f"{task.tfds_name} in {where} cannot be opened by TFDS: {reason}"
-        ) from error
+        raise ValueError(f"{name} in {where} cannot be opened by TFDS: {reason}") from error
 
 
 def _read(task: Task, builder: Any, split: str) -> AnyExamples:
     """One split through TFDS's random-access reader."""
+    return FORMATS[task.format].from_rows(task, _raw(builder, split), builder.info.features, split)
+
+
+def _raw(builder: Any, split: str) -> Any:
+    """The rows of one split as TFDS has them."""
     # A dataset may be cut short or in another file format; which error comes is TFDS's affair.
     try:
         source = builder.as_data_source(split=split)
-        rows = source.__getitems__(list(range(len(source))))  # one by one is five times slower
+        return source.__getitems__(list(range(len(source))))  # one by one is five times slower
     except Exception as error:
         place, reason = builder.data_dir, _one_line(error)
         raise ValueError(f"{place}: split {split!r} cannot be read: {reason}") from error
-    return FORMATS[task.format].from_rows(task, rows, builder.info.features, split)
 
 
-def _download(task: Task, builder: Any) -> None:
-    """Lets TFDS download and prepare; any failure becomes the one line that says how to go on."""
+def _there(name: str, builder: Any, otherwise: str) -> Any:
+    """The builder, once its dataset is on disk, where TFDS prepares it; any failure becomes the one
+    line that says how to go on.
+    """
+    if builder.data_path.exists():
+        return builder
     # No network, a moved file, a changed checksum, a full disk: the way on is the same.
     try:
         probe = urllib.request.Request(_PROBE_URL, method="HEAD")
         urllib.request.urlopen(probe, timeout=_PROBE_SECONDS).close()
         builder.download_and_prepare(file_format="array_record")
     except Exception as error:
-        name, reason = task.tfds_name, _one_line(error)
+        reason = _one_line(error)
         missing = f"{name} is not in {builder.data_dir} and cannot be downloaded ({reason})"
-        raise FileNotFoundError(
-            f"{missing}; run: effjax data import {name} --source FOLDER"
-        ) from error
+        raise FileNotFoundError(f"{missing}; {otherwise}") from error
+    return builder
 
 
 def _write(task: Task, builder: Any, splits: dict[str, AnyExamples]) -> None:

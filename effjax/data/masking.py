@@ -39,6 +39,7 @@ class Masking:
         rate: share of the tokens that are predicted.
         masked: share of these that the model sees as [MASK].
         replaced: share of these that it sees as a random token.
+        everywhere: a head over tokens answers for all of them, not for those with a label alone.
     """
 
     mask_id: int
@@ -47,6 +48,7 @@ class Masking:
     rate: float = 0.15
     masked: float = 0.8
     replaced: float = 0.1
+    everywhere: bool = False
 
     def __post_init__(self) -> None:
         for name in ("rate", "masked", "replaced"):
@@ -86,8 +88,9 @@ class Masking:
 
         Returns:
             A batch with other `input_ids`; with `labels` int32 [B, L], the token that was there
-            where it is to be predicted, `IGNORED` elsewhere; and with `predicted` int32 [B, P], the
-            places in each row that have a label, ascending, L after the last one.
+            where it is to be predicted, `IGNORED` elsewhere; and, unless `everywhere`, with
+            `predicted` int32 [B, P], the places in each row that have a label, ascending, L after
+            the last one.
         """
         ids, token = batch["input_ids"], batch["token"]
         keys = np.random.SeedSequence((seed, epoch, MASKS)).generate_state(3, np.uint64)
@@ -101,7 +104,8 @@ class Masking:
         hidden = np.where(below(fate, self.masked), np.int32(self.mask_id), kept)
         labels = np.where(chosen, ids, np.int32(IGNORED))
         seen = np.where(chosen, hidden, ids)
-        return {**batch, "input_ids": seen, "labels": labels, "predicted": predicted}
+        places = {} if self.everywhere else {"predicted": predicted}
+        return {**batch, "input_ids": seen, "labels": labels, **places}
 
     def most(self, length: int) -> int:
         """P, room for the chosen tokens of a row: five standard deviations more than on average,

@@ -13,7 +13,7 @@ from effjax.distill.sentence import SentenceCosine, SentenceMSE, SentenceSimilar
 from effjax.distill.soft_targets import LogitMSE, SoftTargets
 from effjax.distill.student import init_student
 from effjax.distill.task_loss import MaskedLM, TaskLoss
-from effjax.distill.weighted import Loss, Named, Weighted
+from effjax.distill.weighted import Loss, Named, Piecewise, Weighted
 
 __all__ = [
     "AttentionKL",
@@ -32,6 +32,7 @@ __all__ = [
     "Needs",
     "Objective",
     "PatientMSE",
+    "Piecewise",
     "RelationKL",
     "ReplacedTokens",
     "SentenceCosine",

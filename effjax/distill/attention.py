@@ -3,16 +3,22 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import jax
 import jax.numpy as jnp
 
 from effjax.distill.layer_maps import LayerMap, resolve
-from effjax.distill.objective import Given, Needs, Objective, Term, known, neighbours, token_weights
+from effjax.distill.objective import (
+    EXCLUDED,
+    Given,
+    Needs,
+    Objective,
+    Term,
+    known,
+    neighbours,
+    token_weights,
+)
+from effjax.distill.soft_targets import divergence
 from effjax.models.base import EncoderConfig, Outputs
 from effjax.types import Array, Batch, Bool, Float
-
-EXCLUDED = -1e30
-"""The score of a token of another example: its probability is exactly 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,13 +92,10 @@ def score_pairs(
 
 
 def divergence_within(
-    own: Bool[Array, "B 1 L M"], student: Float[Array, "B H L M"], teacher: Float[Array, "B H L M"]
+    own: Bool[Array, "B 1 #L M"], student: Float[Array, "B H L M"], teacher: Float[Array, "B H L M"]
 ) -> Float[Array, "B H L"]:
     """KL(softmax(teacher) || softmax(student)) over the keys that each query may see."""
-    log_s, log_t = (
-        jax.nn.log_softmax(jnp.where(own, x, EXCLUDED), axis=-1) for x in (student, teacher)
-    )
-    return jnp.where(own, jnp.exp(log_t) * (log_t - log_s), 0.0).sum(-1)
+    return divergence(*(jnp.where(own, x, EXCLUDED) for x in (student, teacher)))
 
 
 def over_queries(values: list[Float[Array, "B H L"]], student: Outputs, batch: Batch) -> Term:

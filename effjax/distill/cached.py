@@ -14,7 +14,7 @@ import numpy as np
 from effjax.data.batches import eval_batches
 from effjax.data.encode import Encoded
 from effjax.distill.objective import Needs
-from effjax.models.base import LayerTrace, Outputs
+from effjax.models.base import EncoderConfig, LayerTrace, Outputs
 from effjax.models.model import Model
 
 Progress = Callable[[int, int], None]
@@ -22,6 +22,12 @@ Key = tuple[str, int]
 """What it is, as `Needs` calls it, and of which layer; 0 for logits and sentence embeddings."""
 
 By = Literal["example", "token", "pair"]
+
+EXACT = ("logits", "sentence")
+"""What is kept in float32."""
+
+HEADS_AXIS = {"q": 2, "k": 2, "v": 2, "scores": 3}
+"""Where arrays that are indexed by tokens have the axis of heads, axis 1 in the outputs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,28 +45,30 @@ class CachedOutputs:
     Attributes:
         kept: the arrays.
         offsets: of the `Encoded`: where its examples begin.
-        depth: the teacher's number of layers.
+        config: the teacher's.
     """
 
     kept: Mapping[Key, Kept]
     offsets: np.ndarray
-    depth: int
+    config: EncoderConfig
 
     def __call__(self, batch: Mapping[str, np.ndarray]) -> Outputs:
         """The outputs for the examples and tokens of a batch, 0 where there is padding."""
-        places = places_of(batch, self.offsets)
+        kinds: set[By] = {kept.by for kept in self.kept.values()}
+        places = {by: places_of(by, batch, self.offsets) for by in kinds}
         found = {
-            key: outputs_first(key[0], taken(kept.array, places[kept.by]()))
+            key: heads_first(key[0], taken(kept.array, places[kept.by]))
             for key, kept in self.kept.items()
         }
+        depth = self.config.num_layers
         layers = (
             {name: found.get((name, i + 1)) for name in ("hidden", "q", "k", "v", "scores")}
-            for i in range(self.depth)
+            for i in range(depth)
         )
         return Outputs(
             embedded=found.get(("hidden", 0)),
             layers=tuple(LayerTrace(**values) for values in layers),
-            last_hidden=found.get(("hidden", self.depth)),
+            last_hidden=found.get(("hidden", depth)),
             logits=found.get(("logits", 0)),
             sentence=found.get(("sentence", 0)),
             mask=batch["token"] >= 0,
@@ -89,21 +97,19 @@ def cache_outputs(
     pad_id, chunk = teacher.config.pad_token_id, teacher.runtime.chunk_tokens
     batches = eval_batches(encoded, batch_size, pad_id=pad_id, tokens=chunk)
     for i, batch in enumerate(batches):
-        places = places_of(batch, encoded.offsets)
+        places = dict[By, np.ndarray]()
         for key, by, values in needed(teacher.trace(batch), needs):
-            at = places[by]()
-            values = values[at >= 0]
+            if by not in places:
+                places[by] = places_of(by, batch, encoded.offsets)
+            there = places[by] >= 0
+            values = values[there]
             if key not in kept:
-                kind = np.float32 if key[1] == 0 and key[0] != "hidden" else np.float16
+                kind = np.float32 if key[0] in EXACT else np.float16
                 kept[key] = Kept(by, np.zeros((sizes[by], *values.shape[1:]), kind))
-            if np.abs(values).max() > np.finfo(kept[key].array.dtype).max:
-                raise ValueError(
-                    f"{key[0]} {key[1]} of the teacher reaches {np.abs(values).max():.3g}; "
-                    "float16 ends at 65504"
-                )
-            kept[key].array[at[at >= 0]] = values
+            check_range(key, values, kept[key].array.dtype)
+            kept[key].array[places[by][there]] = values
         progress(i + 1, len(batches))
-    return CachedOutputs(kept, encoded.offsets, teacher.config.num_layers)
+    return CachedOutputs(kept, encoded.offsets, teacher.config)
 
 
 def needed(outputs: Outputs, needs: Needs) -> Iterator[tuple[Key, By, np.ndarray]]:
@@ -118,21 +124,22 @@ def needed(outputs: Outputs, needs: Needs) -> Iterator[tuple[Key, By, np.ndarray
     for name in ("q", "k", "v", "scores"):
         for layer in getattr(needs, name):
             values: Any = np.asarray(outputs.of_layer(name, layer), np.float32)
-            yield (name, layer), "pair" if name == "scores" else "token", places_first(name, values)
+            values = np.moveaxis(values, 1, HEADS_AXIS[name])
+            yield (name, layer), "pair" if name == "scores" else "token", values
 
 
-def places_first(name: str, values: np.ndarray) -> np.ndarray:
-    """Queries [B, H, L, K] as [B, L, H, K], scores [B, H, L, M] as [B, L, M, H]."""
-    if name == "scores":
-        return np.moveaxis(values, 1, 3)
-    return np.moveaxis(values, 1, 2) if name in ("q", "k", "v") else values
+def check_range(key: Key, values: np.ndarray, dtype: np.dtype) -> None:
+    """Raises a ValueError for numbers that an array of this type cannot hold."""
+    largest, limit = np.abs(values).max(initial=0), np.finfo(dtype).max
+    if largest > limit:
+        raise ValueError(
+            f"{key[0]} {key[1]} of the teacher reaches {largest:.3g}; {dtype} ends at {limit:.6g}"
+        )
 
 
-def outputs_first(name: str, values: np.ndarray) -> np.ndarray:
-    """The way back."""
-    if name == "scores":
-        return np.moveaxis(values, 3, 1)
-    return np.moveaxis(values, 2, 1) if name in ("q", "k", "v") else values
+def heads_first(name: str, values: np.ndarray) -> np.ndarray:
+    """An array of `CachedOutputs` in the order of axes that the outputs have."""
+    return np.moveaxis(values, HEADS_AXIS[name], 1) if name in HEADS_AXIS else values
 
 
 def taken(array: np.ndarray, at: np.ndarray) -> np.ndarray:
@@ -142,22 +149,17 @@ def taken(array: np.ndarray, at: np.ndarray) -> np.ndarray:
     return found
 
 
-def places_of(
-    batch: Mapping[str, np.ndarray], offsets: np.ndarray
-) -> dict[By, Callable[[], np.ndarray]]:
-    """Where in the arrays the examples [N], tokens [B, L] and pairs [B, L, L] of a batch stand; -1
+def places_of(by: By, batch: Mapping[str, np.ndarray], offsets: np.ndarray) -> np.ndarray:
+    """Where in the arrays the examples [N], tokens [B, L] or pairs [B, L, L] of a batch stand; -1
     for padding, and for two tokens of different examples.
     """
-    token = batch["token"]
-
-    def pairs() -> np.ndarray:
-        example = np.searchsorted(offsets, token, side="right") - 1
-        lengths = np.diff(offsets)
-        begin = np.concatenate([[0], np.cumsum(np.square(lengths))])[example]
-        place = token - offsets[example]
-        at = (begin + place * lengths[np.minimum(example, len(lengths) - 1)])[..., None]
-        at = at + place[:, None]
-        same = (example[..., None] == example[:, None]) & (token >= 0)[:, None]
-        return np.where(same & (token >= 0)[..., None], at, -1)
-
-    return {"example": lambda: batch["example"], "token": lambda: token, "pair": pairs}
+    if by != "pair":
+        return batch[by]
+    token, lengths = batch["token"], np.diff(offsets)
+    example = np.searchsorted(offsets, token, side="right") - 1
+    begin = np.concatenate([[0], np.cumsum(np.square(lengths))])[example]
+    place = token - offsets[example]
+    at = (begin + place * lengths[np.minimum(example, len(lengths) - 1)])[..., None]
+    at = at + place[:, None]
+    same = (example[..., None] == example[:, None]) & (token >= 0)[:, None]
+    return np.where(same & (token >= 0)[..., None], at, -1)

@@ -7,11 +7,14 @@ import jax
 import jax.numpy as jnp
 
 from effjax.models.base import EncoderConfig, Outputs
+from effjax.models.encoder import attention_mask
 from effjax.types import Array, Aux, Batch, Bool, Float, Shaped
 
 EXAMPLE_MASK = "example_mask"
 """The batch's field with a weight per example, [B]; 0 for rows that only fill up a batch."""
 
+EXCLUDED = -1e30
+"""The logit of what a distribution leaves out: its probability is exactly 0."""
 
 PER_TOKEN = ("hidden", "q", "k", "v", "scores")
 """What of a teacher's outputs there is one of for every token, or pair of them."""
@@ -87,14 +90,14 @@ class Given:
         teacher: the outputs of its teacher; empty for an objective without one.
         batch: what both were run on; `example_mask` [B], where present, weighs the examples.
         aux: what its `init` returned, or what training made of it.
-        step: the training step, for objectives on a schedule.
+        progress: the share of the training that is over, from 0 to 1.
         key: for objectives that draw random numbers.
     """
 
     teacher: Outputs = field(default_factory=Outputs)
     batch: Batch = field(default_factory=dict)
     aux: Aux = field(default_factory=dict)
-    step: int | Array = 0
+    progress: float | Array = 0.0
     key: jax.Array | None = None
 
 
@@ -170,18 +173,17 @@ def at_predicted(
     return jnp.take_along_axis(x_BL, batch["predicted"], axis=1, mode="fill", fill_value=fill)
 
 
-def neighbours(student: Outputs, batch: Batch) -> Bool[Array, "B 1 L L"]:
+def neighbours(student: Outputs, batch: Batch) -> Bool[Array, "B 1 #L L"]:
     """Which keys each query may see: the tokens of its own example.
 
     Raises:
         ValueError: nothing says where there are tokens.
     """
-    segments_BL = batch.get("segment_ids", student.mask)
-    if segments_BL is None:
+    if "segment_ids" in batch:
+        return attention_mask({"segment_ids": jnp.asarray(batch["segment_ids"])})
+    if student.mask is None:
         raise ValueError("attention is compared within a mask, and the student's outputs lack it")
-    segments_BL = jnp.asarray(segments_BL, jnp.int32)
-    same_B1LL = segments_BL[:, None, :, None] == segments_BL[:, None, None, :]
-    return same_B1LL & (segments_BL > 0)[:, None, None, :]
+    return attention_mask({"attention_mask": student.mask})
 
 
 def token_weights(outputs: Outputs, batch: Batch, shape: tuple[int, ...]) -> Float[Array, "B L"]:

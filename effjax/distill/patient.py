@@ -14,8 +14,8 @@ from effjax.distill.objective import (
     check_widths,
     example_weights,
 )
+from effjax.layers.pooling import first_of_tokens
 from effjax.models.base import EncoderConfig, Outputs
-from effjax.types import Array, Batch, Float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +35,10 @@ class PatientMSE(Objective):
     teacher: str = "teacher"
 
     def __call__(self, student: Outputs, given: Given) -> Term:
-        values = []
+        values, starts = [], given.batch.get("starts")
         for _, ours, theirs in hidden_pairs(self.layers, student, given.teacher):
             check_widths("PatientMSE", ours.shape[-1], theirs.shape[-1])
-            ours, theirs = (direction(first_tokens(x, given.batch)) for x in (ours, theirs))
+            ours, theirs = (direction(first_of_tokens(x, starts)) for x in (ours, theirs))
             values.append(jnp.square(ours - theirs).sum(-1))
         stacked = jnp.stack(values)
         weights = example_weights(given.batch, stacked.shape[1])
@@ -46,10 +46,3 @@ class PatientMSE(Objective):
 
     def needs(self, student: EncoderConfig, teacher: EncoderConfig | None) -> Needs:
         return hidden_needs(self.layers, student, teacher)
-
-
-def first_tokens(x_BLD: Float[Array, "B L D"], batch: Batch) -> Float[Array, "examples D"]:
-    """The vector of each example's first token."""
-    if "starts" not in batch:
-        return x_BLD[:, 0]
-    return x_BLD.reshape(-1, x_BLD.shape[-1])[jnp.asarray(batch["starts"]).ravel()]

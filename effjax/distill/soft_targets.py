@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from effjax.distill.objective import (
+    EXCLUDED,
     Given,
     Needs,
     Objective,
@@ -20,9 +21,6 @@ from effjax.models.base import EncoderConfig, Outputs
 from effjax.types import Array, Batch, Bool, Float
 
 Over = Literal["classes", "positions"]
-
-EXCLUDED = -1e30
-"""The logit of a position that is padding: its probability is exactly 0."""
 
 
 @dataclass(frozen=True, kw_only=True)

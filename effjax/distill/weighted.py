@@ -16,25 +16,58 @@ from effjax.types import Array, Aux, Batch, Float
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Piecewise:
+    """A weight that changes over training.
+
+        Weighted(hidden=(Piecewise(points=((0.0, 1.0), (0.5, 0.0))), HiddenMSE()), ...)
+
+    Attributes:
+        points: (share of the training that is over, weight), shares ascending from 0 to 1; linear
+            between two points, constant before the first and after the last.
+    """
+
+    points: tuple[tuple[float, float], ...]
+
+    def __post_init__(self) -> None:
+        shares = [share for share, _ in self.points]
+        if not shares or shares != sorted(set(shares)) or not 0 <= shares[0] <= shares[-1] <= 1:
+            raise ValueError(
+                f"Piecewise: points are {self.points}; expected pairs of (share of the training, "
+                "weight), shares ascending from 0 to 1"
+            )
+
+    def at(self, progress: float | Array) -> Float[Array, ""]:
+        """The weight when this share of the training is over."""
+        shares, weights = jnp.asarray(self.points, jnp.float32).T
+        return jnp.interp(jnp.asarray(progress, jnp.float32), shares, weights)
+
+
 @dataclass(frozen=True)
 class Named:
     """One objective of a sum.
 
     Attributes:
         name: what its loss is called in metrics and on the command line.
-        weight: what its mean is multiplied by.
+        weight: what its mean is multiplied by, a number or one that changes over training.
         objective: the objective.
     """
 
     name: str
-    weight: float
+    weight: float | Piecewise
     objective: Objective
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.weight):
+        changing = self.weight.points if isinstance(self.weight, Piecewise) else ()
+        fixed = () if isinstance(self.weight, Piecewise) else (self.weight,)
+        if not all(map(math.isfinite, (*fixed, *(x for _, x in changing)))):
             raise ValueError(
-                f"objective {self.name!r}: the weight is {self.weight}; expected a finite number"
+                f"objective {self.name!r}: the weight is {self.weight}; expected finite numbers"
             )
+
+    def weight_at(self, progress: float | Array) -> float | Array:
+        """The weight when this share of the training is over."""
+        return self.weight.at(progress) if isinstance(self.weight, Piecewise) else self.weight
 
 
 @jax.tree_util.register_dataclass
@@ -59,17 +92,16 @@ class Weighted:
     terms: tuple[Named, ...]
 
     def __init__(
-        self, *, terms: tuple[Named, ...] = (), **named: tuple[float | int, Objective]
+        self, *, terms: tuple[Named, ...] = (), **named: tuple[float | int | Piecewise, Objective]
     ) -> None:
         """Args: named, (weight, objective) by name; `terms` is what `dataclasses.replace` passes.
 
         Raises:
             ValueError: there is no objective, or two share a name.
         """
-        terms = (
-            *terms,
-            *(Named(name, float(weight), objective) for name, (weight, objective) in named.items()),
-        )
+        for name, (weight, objective) in named.items():
+            number = weight if isinstance(weight, Piecewise) else float(weight)
+            terms += (Named(name, number, objective),)
         names = [term.name for term in terms]
         if not names or len(set(names)) != len(names):
             raise ValueError(
@@ -84,15 +116,17 @@ class Weighted:
         teachers: Mapping[str, Outputs],
         batch: Batch,
         *,
-        step: int | Array = 0,
+        progress: float | Array = 0.0,
         key: jax.Array | None = None,
     ) -> Loss:
         """The total and each term's mean; no gradient reaches a teacher.
 
         Args:
             aux: what `init` returned; `{}` where no objective has parameters.
+            progress: the share of the training that is over.
         """
-        return self.reduce(self.measure(aux, student, teachers, batch, step=step, key=key))
+        found = self.measure(aux, student, teachers, batch, progress=progress, key=key)
+        return self.reduce(found, progress=progress)
 
     def measure(
         self,
@@ -101,7 +135,7 @@ class Weighted:
         teachers: Mapping[str, Outputs],
         batch: Batch,
         *,
-        step: int | Array = 0,
+        progress: float | Array = 0.0,
         key: jax.Array | None = None,
     ) -> dict[str, Term]:
         """Each term's values before they are reduced; arguments as of a call."""
@@ -112,13 +146,19 @@ class Weighted:
                 teacher=of_teacher(term, teachers) or Outputs(),
                 batch=batch,
                 aux=aux.get(term.name, {}),
-                step=step,
+                progress=progress,
                 key=None if key is None else key_of(key, term.name),
             )
             found[term.name] = term.objective(student, given)
         return found
 
-    def reduce(self, found: Mapping[str, Term], totals: Mapping[str, Array] | None = None) -> Loss:
+    def reduce(
+        self,
+        found: Mapping[str, Term],
+        totals: Mapping[str, Array] | None = None,
+        *,
+        progress: float | Array = 0.0,
+    ) -> Loss:
         """The total and each term's mean.
 
         Args:
@@ -127,7 +167,7 @@ class Weighted:
         """
         of = {name: None if totals is None else totals[name] for name in found}
         means = {name: term.mean(of[name]) for name, term in found.items()}
-        weights = {term.name: term.weight for term in self.terms}
+        weights = {term.name: term.weight_at(progress) for term in self.terms}
         return Loss(sum((weights[name] * x for name, x in means.items()), jnp.zeros(())), means)
 
     def init(

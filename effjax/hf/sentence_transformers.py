@@ -22,6 +22,7 @@ from effjax.hf.card import model_card
 from effjax.hf.read import from_pretrained
 from effjax.hf.source import local_folder, model_folder, modules_of, read_object
 from effjax.hf.write import SHARD_SIZE, DType, write_json, write_model
+from effjax.layers.pooling import first_of_tokens, mean_of_tokens
 from effjax.models.base import Outputs, Runtime
 from effjax.models.model import Model
 from effjax.types import Array, Float
@@ -91,11 +92,10 @@ def pool(outputs: Outputs, pooling: Pooling) -> Float[Array, "B D"]:
         raise ValueError("pooling needs last_hidden and mask, which these outputs do not hold")
     hidden = hidden.astype(jnp.float32)
     if pooling == "cls":
-        return hidden[:, 0]
+        return first_of_tokens(hidden, None)
     if pooling == "max":
         return jnp.where(mask[..., None], hidden, -jnp.inf).max(axis=1)
-    total = jnp.where(mask[..., None], hidden, 0).sum(axis=1)
-    return total / jnp.maximum(mask.sum(axis=1, keepdims=True), 1)
+    return mean_of_tokens(hidden, mask, None, None)
 
 
 def normalized(vectors: Float[Array, "B D"]) -> Float[Array, "B D"]:

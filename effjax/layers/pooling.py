@@ -5,6 +5,15 @@ import jax.numpy as jnp
 from effjax.types import Array, Bool, Float, Int
 
 
+def first_of_tokens(
+    x_BLD: Float[Array, "B L D"], starts: Int[Array, "..."] | None
+) -> Float[Array, "examples D"]:
+    """The vector of each example's first token; `starts` as in `mean_of_tokens`."""
+    if starts is None:
+        return x_BLD[:, 0]
+    return x_BLD.reshape(-1, x_BLD.shape[-1])[starts.ravel()]
+
+
 def mean_of_tokens(
     x_BLD: Float[Array, "B L D"],
     token_BL: Bool[Array, "B L"],

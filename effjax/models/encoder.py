@@ -21,7 +21,7 @@ from effjax.layers.embedding import (
     positions_in_segments,
 )
 from effjax.layers.heads import Pooler
-from effjax.layers.pooling import mean_of_tokens
+from effjax.layers.pooling import first_of_tokens, mean_of_tokens
 from effjax.models.base import EncoderConfig, LayerSpec, LayerTrace, Outputs, Remat, Runtime
 from effjax.types import Array, Batch, Bool, Float, Gates, Int, Shared
 
@@ -185,9 +185,7 @@ class Encoder(nn.Module):
         starts: Int[Array, "..."] | None,
     ) -> Float[Array, "examples D"]:
         """The vector of each example: that of its first token."""
-        if starts is None:
-            return x_BLD[:, 0]
-        return x_BLD.reshape(-1, x_BLD.shape[-1])[starts.ravel()]
+        return first_of_tokens(x_BLD, starts)
 
     def answer(
         self,
@@ -228,7 +226,9 @@ def is_token(fields: Mapping[str, Array]) -> Bool[Array, "B L"]:
     """Where there is a token, and not padding."""
     if "segment_ids" in fields:
         return fields["segment_ids"] > 0
-    return fields.get("attention_mask", jnp.ones_like(fields["input_ids"])).astype(bool)
+    if "attention_mask" in fields:
+        return fields["attention_mask"].astype(bool)
+    return jnp.ones(fields["input_ids"].shape, bool)
 
 
 def attention_mask(fields: Mapping[str, Array]) -> Bool[Array, "B 1 #L M"]:

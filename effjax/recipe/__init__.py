@@ -2,12 +2,14 @@
 
 from effjax.recipe.distillation import Distillation
 from effjax.recipe.finetuning import Finetuning
+from effjax.recipe.general import GeneralDistillation
 from effjax.recipe.pretraining import Pretraining
 from effjax.recipe.spec import NewModel, Search, Student, Teacher
 
 __all__ = [
     "Distillation",
     "Finetuning",
+    "GeneralDistillation",
     "NewModel",
     "Pretraining",
     "Search",

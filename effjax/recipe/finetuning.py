@@ -28,6 +28,7 @@ from effjax.train.curves import final_table
 from effjax.train.logs import read_history
 from effjax.train.loop import FitOptions
 from effjax.train.processes import by_first, exists
+from effjax.types import Aux
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +109,8 @@ class Finetuning:
 
         looks: list[Score] = []
 
-        def look(model: Model) -> Mapping[str, float]:
+        def look(model: Model, aux: Aux) -> Mapping[str, float]:
+            del aux
             looks.append(evaluate(model, data.task, data.evaluation[self.splits[0]]))
             return {f"{self.splits[0]}/{name}": x for name, x in looks[-1].metrics.items()}
 

@@ -11,16 +11,13 @@ from rich.console import Console
 from rich.table import Table
 
 from effjax import hf
-from effjax.data.bad_rows import BadRows, OnBad
-from effjax.data.corpus import encode_documents, load_corpus, unigram_loss
-from effjax.data.encode import Encoded
-from effjax.data.examples import split_off
+from effjax.data.bad_rows import OnBad
+from effjax.data.corpus import unigram_loss
 from effjax.data.masking import Masking
-from effjax.data.token_cache import cached
-from effjax.data.wordpiece import train_wordpiece
 from effjax.files import write_json
 from effjax.models.model import Model
 from effjax.recipe.arms import save
+from effjax.recipe.corpora import Corpus, read_corpus
 from effjax.recipe.methods import Beginning, Method, masked_lm, replaced_tokens
 from effjax.recipe.progress import Bars
 from effjax.recipe.provenance import RECIPE, commit, finish, provenance
@@ -31,20 +28,7 @@ from effjax.train.curves import final_table
 from effjax.train.logs import read_history
 from effjax.train.loop import FitOptions
 from effjax.train.processes import by_first, exists
-
-
-@dataclass(frozen=True, eq=False)
-class Corpus:
-    """Documents, tokenised.
-
-    Attributes:
-        train: what is trained on.
-        held_out: what is reported.
-    """
-
-    tokenizer: Any
-    train: Encoded
-    held_out: Encoded
+from effjax.types import Aux
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +36,8 @@ class Pretraining:
     """A new encoder, trained on text without labels.
 
     Attributes:
-        corpus: a task, whose training texts are taken, or a text file with one document per line.
+        corpus: text files with one document per line, datasets of TFDS ("wiki40b/en", "pg19"), or
+            tasks, whose training texts are taken.
         held_out: documents set aside, on which the model is evaluated after every epoch.
         tokenizer: a Hugging Face hub id or folder; None trains a WordPiece vocabulary on the
             corpus.
@@ -69,7 +54,7 @@ class Pretraining:
         wandb_project: logs go to this project on Weights & Biases too.
     """
 
-    corpus: str
+    corpus: tuple[str, ...]
     held_out: int
     tokenizer: str | None = None
     vocab_size: int = 8000
@@ -111,7 +96,8 @@ class Pretraining:
         """Trains and evaluates; a result.json in `folder` says that this is done."""
         method = self.method(corpus.tokenizer)
 
-        def look(model: Model) -> Mapping[str, float]:
+        def look(model: Model, aux: Aux) -> Mapping[str, float]:
+            del aux
             metrics = method.evaluate(model, corpus.held_out, method.masking)
             return {f"held_out/{name}": value for name, value in metrics.items()}
 
@@ -132,7 +118,7 @@ class Pretraining:
             save(method.finished(fitted.model), save_to, corpus.tokenizer, {"held_out": metrics})
             result = {
                 "corpus": self.corpus,
-                "tokens": {"train": tokens(corpus.train), "held_out": tokens(corpus.held_out)},
+                "tokens": corpus.tokens,
                 "held_out": metrics,
                 "unigram_loss": unigram_loss(
                     corpus.train, corpus.held_out, method.masking.ordinary
@@ -145,20 +131,15 @@ class Pretraining:
             bars.print(final_table(read_history(folder)))
 
     def prepare(self) -> Corpus:
-        """Loads and tokenises the corpus; nothing of what is held out is trained on, nor is the
-        vocabulary.
-        """
-        documents = load_corpus(self.corpus, BadRows(self.on_bad))
-        train, held_out = split_off(documents, self.held_out, self.seed)
-        length = self.training.max_length
-        if self.tokenizer is None:
-            tokenizer = train_wordpiece(train.texts[0], self.vocab_size, max_length=length)
-        else:
-            tokenizer = hf.load_tokenizer(self.tokenizer)
-        return Corpus(
-            tokenizer,
-            cached(encode_documents, tokenizer, train, length),
-            cached(encode_documents, tokenizer, held_out, length),
+        """The corpus, tokenised."""
+        return read_corpus(
+            self.corpus,
+            held_out=self.held_out,
+            tokenizer=None if self.tokenizer is None else hf.load_tokenizer(self.tokenizer),
+            vocab_size=self.vocab_size,
+            max_length=self.training.max_length,
+            seed=self.seed,
+            on_bad=self.on_bad,
         )
 
     def method(self, tokenizer: Any) -> Method:
@@ -176,15 +157,10 @@ class Pretraining:
         return replaced_tokens(begin, self.model, self.generator, weight=weight)
 
 
-def tokens(encoded: Encoded) -> int:
-    """All tokens, special ones included."""
-    return len(encoded.input_ids)
-
-
 def publish(report: Mapping[str, Any], out: Path) -> None:
     """Writes results.json, and prints the scores and where everything is."""
     write_json(out / "results.json", report)
-    table = Table("held out", "value", title=f"{report['corpus']}, pretrained")
+    table = Table("held out", "value", title=f"{', '.join(report['corpus'])}, pretrained")
     for name, value in report["held_out"].items():
         table.add_row(name, f"{value:.4f}")
     table.add_row("loss of frequencies alone", f"{report['unigram_loss']:.4f}")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Protocol, TypedDict, runtime_checkable
 
 import jax
 import numpy as np
@@ -15,16 +15,15 @@ from effjax.data.encode import Encoded
 from effjax.data.layouts import Batch
 from effjax.data.masking import Masking
 from effjax.distill import Weighted
-from effjax.models.base import Outputs
+from effjax.models.base import EncoderConfig, Outputs
 from effjax.models.model import Model
 from effjax.train.checkpoint import Best, Checkpoints, Saved
 from effjax.train.claim import claim
 from effjax.train.logs import Logs, open_logs
-from effjax.train.mesh import Mesh, place_parts, place_state, share_of
+from effjax.train.mesh import Mesh, place_model, place_parts, place_state, share_of
 from effjax.train.processes import is_first
 from effjax.train.run_folder import Interrupted, Interruption, hold, save_batch
 from effjax.train.step import (
-    Configs,
     StepMetrics,
     TrainState,
     copy,
@@ -34,14 +33,24 @@ from effjax.train.step import (
 )
 from effjax.train.training import Training
 from effjax.train.window import Metrics, Window
+from effjax.types import Aux
 
 LOG_EVERY = 50
 """Steps between two looks at the loss; in between, the device is never waited for."""
 
 AnyStep = Callable[[TrainState, tuple[Batch, ...]], tuple[TrainState, StepMetrics]]
-TeacherOutputs = Callable[[Mapping[str, np.ndarray]], Mapping[str, Outputs]]
 Progress = Callable[[int, int, Metrics], None]
-Evaluation = Callable[[Model], Mapping[str, float]]
+Evaluation = Callable[[Model, Aux], Mapping[str, float]]
+
+
+@runtime_checkable
+class KnownTeacher(Protocol):
+    """A teacher that says by itself what its outputs for a batch are, such as `CachedOutputs`."""
+
+    @property
+    def config(self) -> EncoderConfig: ...
+
+    def __call__(self, batch: Mapping[str, np.ndarray]) -> Outputs: ...
 
 
 class FitOptions(TypedDict, total=False):
@@ -58,12 +67,14 @@ class Fit:
 
     Attributes:
         model: the trained model, in the runtime it came in, over the mesh it was trained on.
+        aux: what the objective has learned beside it.
         steps: steps done, those before an interruption included.
         seconds: wall time of this call, compilation included.
         loss: mean over the last steps.
     """
 
     model: Model
+    aux: Aux
     steps: int
     seconds: float
     loss: float
@@ -79,8 +90,7 @@ def fit(
     folder: Path,
     mesh: Mesh = Mesh(),  # noqa: B008 - a frozen value
     masking: Masking | None = None,
-    teachers: TeacherOutputs = lambda batch: {},
-    teacher_configs: Configs | None = None,
+    teachers: Mapping[str, Model | KnownTeacher] | None = None,
     steps: int | None = None,
     evaluation: Evaluation | None = None,
     wandb_project: str | None = None,
@@ -98,10 +108,11 @@ def fit(
         folder: one that all processes see, for `checkpoints/`, `metrics.jsonl` and `tensorboard/`.
         mesh: how the devices share the work; what comes out does not depend on it.
         masking: of a masked LM: what it has to predict.
-        teachers: gives the teachers' outputs for a batch.
-        teacher_configs: each teacher's config, which learned projections are sized for.
+        teachers: by the name that objectives read them by. A model is run in every step, on what
+            the student reads.
         steps: how many; None for `training.epochs` epochs. The learning rate's curve ends there.
-        evaluation: metrics of the model so far, headline first; asked for after every epoch.
+        evaluation: (model so far, what the objective has learned) -> metrics, headline first;
+            asked for after every epoch.
         wandb_project: logs go to this project on Weights & Biases too.
         accept_changes: goes on from a checkpoint of other settings.
         progress: called with (step, steps, metrics of the last steps) every few steps.
@@ -109,8 +120,8 @@ def fit(
     Raises:
         ValueError: the loss is not a number; the message names the step, its batch is saved and the
             last checkpoint stays. Or another run is using the folder, or has used it with other
-            settings. Or training is to stop early, and nothing is evaluated. Or an example is
-            longer than the model can read.
+            settings. Or training is to stop early, and nothing is evaluated. Or an example is not
+            what the model or a teacher can read.
         Interrupted: the system asked the process to end; a checkpoint was saved before.
     """
     if training.patience is not None and evaluation is None:
@@ -118,11 +129,10 @@ def fit(
             f"training: patience is {training.patience}, but nothing is evaluated after an epoch; "
             "leave it out"
         )
-    if (longest := int(encoded.lengths.max())) > model.config.max_length:
-        raise ValueError(
-            f"the longest training example has {longest} tokens; this model has positions for "
-            f"{model.config.max_length}"
-        )
+    teachers = teachers or {}
+    run = {name: teacher for name, teacher in teachers.items() if isinstance(teacher, Model)}
+    for name, reader in {"this model": model, **run}.items():
+        check_reads(name, reader, encoded)
     begun = time.perf_counter()
     devices = mesh.build()
     batches = TrainBatches(
@@ -136,13 +146,16 @@ def fit(
         masking=masking,
     )
     steps = steps or training.epochs * batches.per_epoch
-    configs = teacher_configs or {}
+    configs = {name: teacher.config for name, teacher in teachers.items()}
     state = init_state(model, objective, training, steps=steps, seed=seed, teachers=configs)
     begin = beginning(model, training, state, devices)
     compiled = make_train_step(model, objective, training)
+    live = {name: place_model(teacher.for_inference(), devices) for name, teacher in run.items()}
+    known = {name: teacher for name, teacher in teachers.items() if name not in run}
 
     def step(state: TrainState, parts: tuple[Batch, ...]) -> tuple[TrainState, StepMetrics]:
-        return compiled(state, place_parts(((part, teachers(part)) for part in parts), devices))
+        given = ((part, {name: teacher(part) for name, teacher in known.items()}) for part in parts)
+        return compiled(state, place_parts(given, devices), live)
 
     settings = {"model": model.config, "objective": objective, "training": training}
     settings |= {"seed": seed, "steps": steps}
@@ -166,8 +179,22 @@ def fit(
             progress=progress,
         )
         loop.run(stack.enter_context(Interruption()))
-    trained = model.replace(params=loop.saved.params)
-    return Fit(trained, loop.saved.step, time.perf_counter() - begun, loop.loss)
+    trained, aux = model.replace(params=loop.saved.params), loop.saved.state.trainables["aux"]
+    return Fit(trained, aux, loop.saved.step, time.perf_counter() - begun, loop.loss)
+
+
+def check_reads(name: str, model: Model, encoded: Encoded) -> None:
+    """Raises a ValueError for examples with more tokens, or others, than a model can read."""
+    if (longest := int(encoded.lengths.max())) > model.config.max_length:
+        raise ValueError(
+            f"the longest training example has {longest} tokens; {name} has positions for "
+            f"{model.config.max_length}"
+        )
+    if (last := int(encoded.input_ids.max())) >= model.config.vocab_size:
+        raise ValueError(
+            f"the training examples hold token {last}; the vocabulary of {name} has 0 to "
+            f"{model.config.vocab_size - 1}"
+        )
 
 
 def beginning(
@@ -256,8 +283,8 @@ class Loop:
         """Evaluates the model so far, and keeps it if it is the best."""
         if self.evaluation is None:
             return
-        params = self.saved.state.params
-        metrics = self.evaluation(self.model.replace(params=params))
+        params, aux = self.saved.state.params, self.saved.state.trainables["aux"]
+        metrics = self.evaluation(self.model.replace(params=params), aux)
         self.logs.write(done, metrics)
         if self.training.patience is not None:
             best = self.saved.best.after(next(iter(metrics.values())), done, params)

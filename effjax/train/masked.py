@@ -38,6 +38,7 @@ def evaluate_masked_lm(
             f"{model.config.head!r}"
         )
     right, loss, count = totals(masked_lm_sums, model, encoded, masking, seed, batch_size)
+    check_masked(count, encoded)
     return {
         "accuracy": right / count,
         "loss": loss / count,
@@ -63,6 +64,7 @@ def evaluate_replaced_tokens(
     """
     found = totals(replaced_sums, model, encoded, masking, seed, batch_size)
     right, original, loss, tokens, generator_loss, masked = found
+    check_masked(masked, encoded)
     return {
         "accuracy": right / tokens,
         "majority": original / tokens,
@@ -71,22 +73,27 @@ def evaluate_replaced_tokens(
     }
 
 
+def check_masked(masked: float, encoded: Encoded) -> None:
+    """Raises a ValueError where nothing can be scored."""
+    if not masked:
+        raise ValueError(f"no token of {len(encoded)} examples is masked; nothing can be scored")
+
+
 def totals(
-    sums: Sums, model: Model, encoded: Encoded, masking: Masking, seed: int, batch_size: int
+    sums: Sums, model: Model, encoded: Encoded, masking: Masking | None, seed: int, batch_size: int
 ) -> list[float]:
-    """What `sums` gives, over all examples; the last is the number of masked tokens."""
+    """What `sums` gives, over all examples, masked unless `masking` is None."""
     model, mesh, batches = ready(model, encoded, batch_size)
     found = np.zeros(())
     for i, batch in enumerate(batches):
-        masked = masking(batch, seed=seed, epoch=0)
-        labels = {name: jnp.asarray(masked[name]) for name in ("labels", "example_mask")}
-        fields: Batch = inputs(model.config, masked) | labels
+        if masking is not None:
+            batch = masking(batch, seed=seed, epoch=0)
+        rest = {"labels", "example_mask"} & set(batch)
+        fields: Batch = inputs(model.config, batch) | {x: jnp.asarray(batch[x]) for x in rest}
         key = jax.random.fold_in(jax.random.key(seed), i)
         if mesh is not None:
             fields, key = place_batch(fields, mesh), spread(key, copied(mesh))
         found = found + np.asarray(gathered(sums(model, fields, key)), np.float64)
-    if not found[-1]:
-        raise ValueError(f"no token of {len(encoded)} examples is masked; nothing can be scored")
     return [float(x) for x in found]
 
 

@@ -15,6 +15,7 @@ import optax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from effjax.data.layouts import Share
+from effjax.models.model import Model
 from effjax.table import Row, Table
 from effjax.train.step import Part, TrainState
 from effjax.tree import unflatten
@@ -143,6 +144,11 @@ def sharding_of(x: np.ndarray | jax.Array, mesh: jax.sharding.Mesh) -> NamedShar
     device, all else goes with its rows.
     """
     return NamedSharding(mesh, BATCH) if np.ndim(x) > 1 else copied(mesh)
+
+
+def place_model(model: Model, mesh: jax.sharding.Mesh) -> Model:
+    """A model that is not trained, on every device."""
+    return model.replace(params=jax.tree.map(lambda x: spread(x, copied(mesh)), model.params))
 
 
 def place_batch(batch: Batch, mesh: jax.sharding.Mesh) -> Batch:

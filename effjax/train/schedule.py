@@ -51,6 +51,10 @@ class Schedule:
         numbers = [jnp.float32(x) for x in (training.learning_rate, rising, steps)]
         return cls(*numbers, name=training.schedule)
 
+    def progress(self, step: Array) -> Float[Array, ""]:
+        """The share of the steps that is over before this one, counted from 0."""
+        return step / self.steps
+
     def rate(self, step: Array) -> Float[Array, ""]:
         """The learning rate of a step, counted from 0."""
         curve = CURVES[self.name](step, self.warmup, self.steps)

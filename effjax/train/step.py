@@ -22,9 +22,10 @@ from effjax.types import Array, Batch, Params, PyTree
 
 Configs = Mapping[str, EncoderConfig]
 StepMetrics = dict[str, Array]
-Teachers = Mapping[str, Outputs]
-Part = tuple[Batch, Teachers]
-Step = Callable[["TrainState", tuple[Part, ...]], tuple["TrainState", StepMetrics]]
+Part = tuple[Batch, Mapping[str, Outputs]]
+Live = Mapping[str, Model]
+Step = Callable[..., tuple["TrainState", StepMetrics]]
+"""(state, parts, live={}) -> (state, metrics); see `make_train_step`."""
 
 COMPILED = ("optimizer", "layer_decay", "weight_decay", "b2", "clip_norm", "ema", "skip_spikes")
 """What a compiled step holds of a `Training`; the rest is in the state or in the data."""
@@ -115,7 +116,7 @@ def step_keys(key: jax.Array, step: Array, part: Array | None) -> dict[str, jax.
 
 
 def make_train_step(model: Model, objective: Weighted, training: Training) -> Step:
-    """The jitted function (state, parts) -> (state, metrics); the state is donated.
+    """The jitted function (state, parts, live={}) -> (state, metrics); the state is donated.
 
     It is made once for models of one shape: parameters, seed, number of steps and learning rate
     are in the state, so trainings that differ in nothing else share its compiled programs. The new
@@ -127,8 +128,9 @@ def make_train_step(model: Model, objective: Weighted, training: Training) -> St
         training: gives all that is not in the state (`COMPILED`).
 
     Returns:
-        A step that takes the micro-batches of a batch, each with its teachers' outputs:
-        `((batch, teachers),)` for a whole one. Its metrics are `loss`, every term of the objective
+        A step that takes the micro-batches of a batch, each with the outputs of teachers that were
+        run before, `((batch, outputs),)` for a whole one; and the teachers that it is to run. Its
+        metrics are `loss`, every term of the objective
         by name, `grad_norm`, `learning_rate` and, with `skip_spikes`, `skipped`: 1 for a step that
         was left out.
     """
@@ -151,18 +153,22 @@ def _make_train_step(
     def program(state: TrainState, places: tuple[Sharding, ...]) -> Any:
         step = pure(jax.tree.map(lambda x: x.sharding, state.trainables["params"]))
 
-        def flat(state: TrainState, parts: tuple[Part, ...]) -> tuple[list[Array], StepMetrics]:
-            new, metrics = step(state, parts)
+        def flat(
+            state: TrainState, parts: tuple[Part, ...], live: Live
+        ) -> tuple[list[Array], StepMetrics]:
+            new, metrics = step(state, parts, live)
             return jax.tree.leaves(new), metrics
 
         return jax.jit(flat, donate_argnums=0, out_shardings=(list(places), None))
 
-    def call(state: TrainState, parts: tuple[Part, ...]) -> tuple[TrainState, StepMetrics]:
+    def call(
+        state: TrainState, parts: tuple[Part, ...], live: Live | None = None
+    ) -> tuple[TrainState, StepMetrics]:
         leaves, structure = jax.tree.flatten(state)
         places = tuple(x.sharding for x in leaves)
         if places not in programs:
             programs[places] = program(state, places)
-        new, metrics = programs[places](state, parts)
+        new, metrics = programs[places](state, parts, live or {})
         return structure.unflatten(new), metrics
 
     return call
@@ -184,25 +190,34 @@ def train_step(
     module = architecture.build(config, runtime)
     optimizer = make_optimizer(architecture.table(config), training, layers=config.num_layers)
 
-    def measure(trainables: dict[str, Any], state: TrainState, part: Part, number: Array | None):
-        (batch, teachers), keys = part, step_keys(state.key, state.step, number)
+    def measure(
+        live: Live, trainables: dict[str, Any], state: TrainState, part: Part, number: Array | None
+    ):
+        (batch, known), keys = part, step_keys(state.key, state.step, number)
         inputs = {name: batch[name] for name in INPUTS if name in batch}
         params, rngs = trainables["params"], {"dropout": keys["dropout"]}
         params = params if places is None else in_use(params, places)
         outputs = apply(module, params, inputs, deterministic=False, rngs=rngs)
+        found = {name: apply(x.module, x.params, inputs) for name, x in live.items()}
+        teachers = {**found, **known}
         aux, key = trainables["aux"], keys["objective"]
-        return objective.measure(aux, outputs, teachers, batch, step=state.step, key=key)
+        over = state.schedule.progress(state.step)
+        return objective.measure(aux, outputs, teachers, batch, progress=over, key=key)
 
-    def loss(trainables, state: TrainState, part: Part, number: Array | None, totals):
-        result = objective.reduce(measure(trainables, state, part, number), totals)
+    def loss(trainables, live: Live, state: TrainState, part: Part, number: Array | None, totals):
+        found = measure(live, trainables, state, part, number)
+        result = objective.reduce(found, totals, progress=state.schedule.progress(state.step))
         return result.total, {"loss": result.total, **result.terms}
 
-    def step(state: TrainState, parts: tuple[Part, ...]) -> tuple[TrainState, StepMetrics]:
-        backward = functools.partial(jax.grad(loss, has_aux=True), state.trainables, state)
+    def step(
+        state: TrainState, parts: tuple[Part, ...], live: Live | None = None
+    ) -> tuple[TrainState, StepMetrics]:
+        live, gradient = live or {}, jax.grad(loss, has_aux=True)
+        backward = functools.partial(gradient, state.trainables, live, state)
         if len(parts) == 1:
             grads, metrics = backward(parts[0], None, None)
         else:
-            weigh = functools.partial(measure, state.trainables, state)
+            weigh = functools.partial(measure, live, state.trainables, state)
             grads, metrics = over_parts(parts, weigh, backward)
         norm, rate = optax.tree.norm(grads), state.schedule.rate(state.step)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.trainables)

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 from effjax.data import Encoded, Examples, token_cache, toy
 from effjax.data.bad_rows import BadRows
-from effjax.data.corpus import encode_documents, load_corpus, unigram_loss
+from effjax.data.corpus import TFDS_TEXTS, encode_documents, load_corpus, unigram_loss
+from effjax.data.datasets import load_texts
 from effjax.data.wordpiece import train_wordpiece
 
 
@@ -19,7 +21,7 @@ def documents(texts: list[str]) -> Examples:
 def test_a_text_file_has_one_document_per_line(tmp_path: Path):
     path = tmp_path / "texts.txt"
     path.write_bytes("\ufeffthe plot \r\n\n  caf\u00e9\n \nthe plot\nlast".encode())
-    found = load_corpus(str(path))
+    found = load_corpus([str(path)])
     assert found.texts == (["the plot", "caf\u00e9", "last"],)
     assert (found.labels, found.idx.tolist()) == (None, [0, 1, 2])
 
@@ -28,29 +30,59 @@ def test_bad_lines_stop_or_are_counted(tmp_path: Path):
     path = tmp_path / "texts.txt"
     path.write_bytes(b"fine\nhalf \xff of it\na \0 byte\nfine too\n")
     with pytest.raises(ValueError, match=r"texts\.txt:2: the document is not UTF-8"):
-        load_corpus(str(path))
+        load_corpus([str(path)])
     bad = BadRows("skip")
-    assert load_corpus(str(path), bad).texts == (["fine", "fine too"],)
+    assert load_corpus([str(path)], bad).texts == (["fine", "fine too"],)
     assert bad.counts == {"not UTF-8": 1, "NUL byte": 1}
 
 
 def test_a_task_gives_its_training_texts(monkeypatch: pytest.MonkeyPatch):
     pairs = Examples((["a", "b"], ["c", "a"]), np.zeros(2, np.int32), np.arange(2, dtype=np.int32))
     monkeypatch.setattr(toy, "examples", lambda split: {"train": pairs}[split])
-    assert load_corpus("toy/sentiment").texts == (["a", "b", "c"],)
+    assert load_corpus(["toy/sentiment"]).texts == (["a", "b", "c"],)
+
+
+def test_texts_of_tfds_lose_their_marks_and_come_with_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    article = "\n_START_ARTICLE_\nPlots\n_START_PARAGRAPH_\nOne.\n_NEWLINE_Two._NEWLINE_Three."
+    texts = {("wiki40b/en", "text"): [article], ("pg19", "book_text"): ["A book.\n", "last"]}
+    monkeypatch.setattr("effjax.data.corpus.load_texts", lambda *asked: texts[asked])
+    path = tmp_path / "texts.txt"
+    path.write_text("last\nof all\n")
+    found = load_corpus(["wiki40b/en", "pg19", str(path)])
+    assert found.texts == (["Plots One. Two. Three.", "A book.", "last", "of all"],)
+
+
+def test_a_column_of_any_tfds_dataset_is_a_corpus(tmp_path: Path):
+    builder = tfds.builder("wiki40b/en", data_dir=tmp_path, file_format="array_record")
+    builder.data_path.mkdir(parents=True)
+    writer = tfds.core.SequentialWriter(
+        builder.info, max_examples_per_shard=9, file_format="array_record"
+    )
+    writer.initialize_splits(["train"])
+    rest = {"version_id": "1", "wikidata_id": "Q1"}
+    texts = ["Ä\nOne.", "B"]
+    writer.add_examples({"train": [{"text": text, **rest} for text in texts]})
+    writer.close_all()
+    assert load_texts("wiki40b/en", TFDS_TEXTS["wiki40b/en"], tmp_path) == texts
+    with pytest.raises(FileNotFoundError, match=r"pg19 is not in .*; give text files instead"):
+        load_texts("pg19", TFDS_TEXTS["pg19"], tmp_path)
 
 
 def test_what_is_no_corpus_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    with pytest.raises(ValueError, match="'missing' is neither a text file nor one of: glue/cola"):
-        load_corpus("missing")
+    with pytest.raises(
+        ValueError, match="'missing' is neither a text file nor one of: wiki40b/en, pg19"
+    ):
+        load_corpus(["missing"])
     (tmp_path / "empty.txt").write_text("\n \n")
     with pytest.raises(ValueError, match=r"empty\.txt: no documents"):
-        load_corpus(str(tmp_path / "empty.txt"))
+        load_corpus([str(tmp_path / "empty.txt")])
     monkeypatch.setattr("effjax.data.corpus.load", lambda task, split: object())
     with pytest.raises(
         ValueError, match=r"squad/v1\.1 is no corpus of texts; tasks that are: glue/"
     ):
-        load_corpus("squad/v1.1")
+        load_corpus(["squad/v1.1"])
 
 
 def test_long_documents_are_cut_and_no_token_is_lost():

@@ -18,6 +18,7 @@ from effjax.distill import (
     Named,
     Needs,
     Objective,
+    Piecewise,
     SoftTargets,
     TaskLoss,
     Term,
@@ -138,18 +139,18 @@ def test_needs_and_parameters_by_name(config: EncoderConfig) -> None:
 
 
 class Drawn(Objective):
-    """Its value is the first number of its key, its weight the step."""
+    """Its value is the first number of its key, its weight how much of the training is over."""
 
     def __call__(self, student: Outputs, given: Given) -> Term:
         assert given.key is not None
-        return Term(jax.random.uniform(given.key, (1,)), jnp.asarray([given.step], jnp.float32))
+        return Term(jax.random.uniform(given.key, (1,)), jnp.asarray([given.progress], jnp.float32))
 
 
 def test_each_name_has_a_key_of_its_own(outputs: Build) -> None:
     objective, key = Weighted(a=(1.0, Drawn()), b=(1.0, Drawn())), jax.random.key(0)
-    found = objective({}, outputs(), {}, {}, step=1, key=key).terms
+    found = objective({}, outputs(), {}, {}, progress=0.5, key=key).terms
     assert found["a"] != found["b"]
-    other = Weighted(b=(1.0, Drawn()))({}, outputs(), {}, {}, step=1, key=key).terms
+    other = Weighted(b=(1.0, Drawn()))({}, outputs(), {}, {}, progress=0.5, key=key).terms
     assert other["b"] == found["b"]
 
 
@@ -188,6 +189,26 @@ def test_names_are_unique_and_not_none(terms: tuple[Named, ...], message: str) -
         Weighted(terms=terms)
 
 
-def test_weights_are_numbers() -> None:
-    with pytest.raises(ValueError, match="'a': the weight is nan"):
-        Weighted(a=(math.nan, TaskLoss()))
+@pytest.mark.parametrize("weight", [math.nan, Piecewise(points=((0.0, 1.0), (1.0, math.inf)))])
+def test_weights_are_numbers(weight: float | Piecewise) -> None:
+    with pytest.raises(ValueError, match=r"'a': the weight is .*(nan|inf)"):
+        Weighted(a=(weight, TaskLoss()))
+
+
+def test_a_weight_may_change_over_training(random_outputs: Build) -> None:
+    falling = Piecewise(points=((0.25, 2.0), (0.75, 0.0)))
+    shares = [0.0, 0.25, 0.5, 0.625, 0.75, 1.0]
+    np.testing.assert_allclose([falling.at(x) for x in shares], [2.0, 2.0, 1.0, 0.5, 0.0, 0.0])
+    objective = Weighted(task=(falling, TaskLoss()), soft=(1.0, SoftTargets()))
+    student, teachers = random_outputs(0), {"teacher": random_outputs(1)}
+    batch = {"labels": np.array([1, 4])}
+    for share, weight in ((0.0, 2.0), (0.5, 1.0), (1.0, 0.0)):
+        found = objective({}, student, teachers, batch, progress=share)
+        want = weight * found.terms["task"] + found.terms["soft"]
+        np.testing.assert_allclose(found.total, want, rtol=1e-6)
+
+
+@pytest.mark.parametrize("points", [(), ((0.5, 1.0), (0.5, 2.0)), ((0.0, 1.0), (2.0, 0.0))])
+def test_the_points_of_a_weight_ascend_from_0_to_1(points: tuple[tuple[float, float], ...]) -> None:
+    with pytest.raises(ValueError, match=r"Piecewise: points are .*; expected pairs of"):
+        Piecewise(points=points)

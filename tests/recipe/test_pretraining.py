@@ -20,7 +20,7 @@ from effjax.train.logs import read_history
 
 TRAINING = Training(epochs=6, batch_size=50, learning_rate=1e-2, b2=0.98, max_length=16)
 MASKED_LM = Pretraining(
-    corpus="texts.txt",
+    corpus=("texts.txt",),
     held_out=100,
     vocab_size=200,
     model=NewModel(hidden=32, layers=1, heads=2, ffn=64, dropout=0.0),
@@ -48,7 +48,7 @@ def texts(count: int) -> str:
 def ran(recipe: Pretraining, folder: Path) -> Path:
     """The recipe's folder after a run; a second one trains nothing."""
     (folder / "texts.txt").write_text(texts(1100))
-    out, recipe = folder / "out", replace(recipe, corpus=str(folder / "texts.txt"))
+    out, recipe = folder / "out", replace(recipe, corpus=(str(folder / "texts.txt"),))
     recipe.run(out)
     first = json.loads((out / "results.json").read_text())
     with pytest.MonkeyPatch.context() as patch:
@@ -125,7 +125,7 @@ def test_a_discriminator_learns_what_is_replaced(electra: Path) -> None:
 
 def share_hidden(out: Path) -> float:
     """Of the ordinary tokens held out, those that an evaluation hides: of so few, not just 15 %."""
-    recipe = replace(ELECTRA, corpus=str(out.parent / "texts.txt"))
+    recipe = replace(ELECTRA, corpus=(str(out.parent / "texts.txt"),))
     corpus = recipe.prepare()
     masking = recipe.method(corpus.tokenizer).masking
     (batch,) = eval_batches(corpus.held_out, len(corpus.held_out), pad_id=0)
@@ -142,8 +142,10 @@ def test_the_discriminator_is_an_ordinary_model(electra: Path) -> None:
 
 
 def test_another_corpus_is_another_recipe(masked_lm: Path) -> None:
-    with pytest.raises(ValueError, match=r"other settings: corpus: .*texts\.txt -> toy/sentiment"):
-        replace(MASKED_LM, corpus="toy/sentiment").run(masked_lm)
+    with pytest.raises(
+        ValueError, match=r"other settings: corpus\.0: .*texts\.txt -> toy/sentiment"
+    ):
+        replace(MASKED_LM, corpus=("toy/sentiment",)).run(masked_lm)
 
 
 def test_a_tokenizer_of_another_model(masked_lm: Path, tmp_path: Path) -> None:
@@ -152,7 +154,7 @@ def test_a_tokenizer_of_another_model(masked_lm: Path, tmp_path: Path) -> None:
     new = NewModel(architecture="roberta", size="base", hidden=24, layers=1, heads=2, ffn=8)
     recipe = replace(
         MASKED_LM,
-        corpus=str(tmp_path / "texts.txt"),
+        corpus=(str(tmp_path / "texts.txt"),),
         held_out=10,
         tokenizer=str(masked_lm / "model"),
         model=new,
@@ -173,5 +175,5 @@ def test_a_tokenizer_of_another_model(masked_lm: Path, tmp_path: Path) -> None:
 
 def test_a_mistyped_corpus_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"corpus 'nowhere\.txt' is neither a text file"):
-        replace(MASKED_LM, corpus="nowhere.txt").run(tmp_path / "out")
+        replace(MASKED_LM, corpus=("nowhere.txt",)).run(tmp_path / "out")
     assert not (tmp_path / "out").exists()

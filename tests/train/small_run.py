@@ -36,6 +36,7 @@ from effjax.recipe.methods import Beginning, Method, masked_lm, replaced_tokens
 from effjax.train import Mesh, Training, fit, loop, predict
 from effjax.train.mesh import gathered
 from effjax.tree import flatten
+from effjax.types import Aux
 
 SIZES: Any = {
     "vocab_size": 32,
@@ -90,7 +91,8 @@ def main() -> None:
         if step >= options.get("slow_from", steps):
             time.sleep(1)
 
-    def evaluation(model: Model) -> dict[str, float]:
+    def evaluation(model: Model, aux: Aux) -> dict[str, float]:
+        del aux
         if masking is not None:
             found = method.evaluate(model, encoded, masking)
             del found["perplexity" if "perplexity" in found else "majority"]

@@ -1,6 +1,6 @@
 import json
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,12 @@ from effjax.distill import (
     cache_outputs,
 )
 from effjax.models import Model, Outputs, Runtime, create
+from effjax.models.base import EncoderConfig
 from effjax.train import Training, evaluate, fit, loop, predict
 from effjax.train.logs import read_history
 from effjax.train.step import step_keys
 from effjax.tree import flatten
+from effjax.types import Aux
 
 TASK = Weighted(task=(1.0, TaskLoss()))
 QUICK = Training(epochs=10, batch_size=16, learning_rate=1e-2, save_every=5)
@@ -81,20 +83,27 @@ def test_another_seed_gives_another_model(model: Model, encoded: Encoded, tmp_pa
     assert not same(*models)
 
 
+@dataclass
+class Spoiled:
+    """A teacher whose logits are 0, and no numbers in some of its calls, counted from 1."""
+
+    config: EncoderConfig
+    spoiled: Callable[[int], bool]
+    calls: int = 0
+
+    def __call__(self, batch: Mapping[str, np.ndarray]) -> Outputs:
+        self.calls += 1
+        value = np.nan if self.spoiled(self.calls) else 0.0
+        return Outputs(logits=jnp.full((16, 2), value, jnp.float32))
+
+
 def test_a_loss_that_is_not_a_number_names_its_step_and_keeps_the_checkpoint(
     model: Model, encoded: Encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The teacher's logits turn to NaN in step 7, after the checkpoint of step 5."""
     monkeypatch.setattr(loop, "LOG_EVERY", 4)
-    calls = []
-
-    def teachers(batch: Mapping[str, np.ndarray]) -> dict[str, Outputs]:
-        calls.append(1)
-        value = np.nan if len(calls) == 7 else 0.0
-        return {"teacher": Outputs(logits=jnp.full((16, 2), value, jnp.float32))}
-
+    teachers = {"teacher": Spoiled(model.config, lambda call: call == 7)}
     objective = Weighted(soft=(1.0, SoftTargets(temperature=2.0)))
-    configs = {"teacher": model.config}
     with pytest.raises(ValueError, match="the loss is nan at step 7; its batch is saved as"):
         fit(
             model,
@@ -104,7 +113,6 @@ def test_a_loss_that_is_not_a_number_names_its_step_and_keeps_the_checkpoint(
             seed=0,
             folder=tmp_path,
             teachers=teachers,
-            teacher_configs=configs,
         )
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["5"]
     with np.load(tmp_path / "batch-of-step-7.npz") as batch:
@@ -117,13 +125,7 @@ def test_a_step_left_out_is_counted_and_a_window_of_them_stops_the_run(
 ) -> None:
     """The teacher's logits are no numbers in steps 2 to 4, or from step 6 on."""
     objective = Weighted(soft=(1.0, SoftTargets(temperature=2.0)))
-    calls = []
-
-    def teachers(batch: Mapping[str, np.ndarray]) -> dict[str, Outputs]:
-        calls.append(1)
-        value = np.nan if len(calls) in (2, 3, 4) or len(calls) > 5 else 0.0
-        return {"teacher": Outputs(logits=jnp.full((16, 2), value, jnp.float32))}
-
+    teacher = Spoiled(model.config, lambda call: call in (2, 3, 4) or call > 5)
     training = replace(QUICK, skip_spikes=100.0)
     with pytest.raises(ValueError, match="the loss is nan at step 10"):
         fit(
@@ -133,8 +135,7 @@ def test_a_step_left_out_is_counted_and_a_window_of_them_stops_the_run(
             training,
             seed=0,
             folder=tmp_path,
-            teachers=teachers,
-            teacher_configs={"teacher": model.config},
+            teachers={"teacher": teacher},
         )
     (record,) = read_history(tmp_path)
     assert (record["step"], record["skipped"]) == (5, 3)
@@ -147,7 +148,8 @@ def test_training_stops_early_and_keeps_the_best_model(
     """The scores rise until epoch 2 and then stay below; a run that goes on stays at its end."""
     scores, seen = iter([0.5, 0.8, 0.7, 0.8, 0.9]), []
 
-    def evaluation(found: Model) -> dict[str, float]:
+    def evaluation(found: Model, aux: Aux) -> dict[str, float]:
+        del aux
         seen.append(jax.tree.map(np.array, found.params))
         return {"validation/accuracy": next(scores)}
 
@@ -179,7 +181,7 @@ def test_before_the_first_evaluation_the_last_model_is_the_best(
         TASK,
         replace(QUICK, patience=1),
         folder=tmp_path / "early",
-        evaluation=lambda found: {"validation/accuracy": 1.0},
+        evaluation=lambda found, aux: {"validation/accuracy": 1.0},
         **options,
     )
     plain = fit(model, encoded, TASK, QUICK, folder=tmp_path / "plain", **options)
@@ -200,7 +202,7 @@ def test_a_student_learns_from_cached_outputs_as_from_the_teacher(
     cached = cache_outputs(model, encoded, needs, batch_size=8)
     student = create_like(model)
     results = {}
-    for name, teacher in {"cached": cached, "live": model.trace}.items():
+    for name, teacher in {"cached": cached, "live": model}.items():
         results[name] = fit(
             student,
             encoded,
@@ -208,8 +210,7 @@ def test_a_student_learns_from_cached_outputs_as_from_the_teacher(
             Training(epochs=1, batch_size=16),
             seed=0,
             folder=tmp_path / name,
-            teachers=lambda batch, teacher=teacher: {"teacher": teacher(batch)},
-            teacher_configs=configs,
+            teachers={"teacher": teacher},
         ).loss
     np.testing.assert_allclose(results["cached"], results["live"], rtol=1e-3)
 
@@ -244,6 +245,7 @@ def create_like(model: Model) -> Model:
     return create("bert", size="tiny", head=model.config.head, key=jax.random.key(9), **fields)
 
 
+@pytest.mark.slow
 def test_bfloat16_trains_too(model: Model, encoded: Encoded, tmp_path: Path) -> None:
     low = model.replace(runtime=Runtime(dtype="bfloat16"))
     fitted = fit(low, encoded, TASK, QUICK, seed=0, folder=tmp_path)

@@ -11,7 +11,7 @@ import pytest
 from effjax.data.batches import TrainBatches
 from effjax.data.encode import Encoded
 from effjax.data.layouts import Layout
-from effjax.distill import HiddenMSE, SoftTargets, TaskLoss, Weighted
+from effjax.distill import HiddenMSE, Piecewise, SoftTargets, TaskLoss, Weighted
 from effjax.models import Model, Outputs, Runtime
 from effjax.train.step import TrainState, init_state, make_train_step
 from effjax.train.training import Training
@@ -40,7 +40,7 @@ def parts_of(encoded: Encoded, number: int, layout: Layout = "packed") -> Any:
     return batches[last]
 
 
-@pytest.mark.parametrize("layout", ["packed", "padded"])
+@pytest.mark.parametrize("layout", ["packed", pytest.param("padded", marks=pytest.mark.slow)])
 def test_parts_have_the_gradient_of_the_whole(
     still: Model, encoded: Encoded, layout: Layout
 ) -> None:
@@ -66,6 +66,20 @@ def test_parts_have_the_gradient_of_the_whole(
     for path, moment in flatten(whole.opt_state[1].mu["params"]).items():
         theirs = flatten(parted.opt_state[1].mu["params"])[path]
         np.testing.assert_allclose(theirs, moment, atol=1e-6, err_msg=path)
+
+
+def test_a_step_knows_how_much_of_the_training_is_over(still: Model, encoded: Encoded) -> None:
+    """Of 10 steps; with parts, where weights are met in another function, too."""
+    falling = Piecewise(points=((0.0, 1.0), (0.5, 0.0)))
+    objective, training = Weighted(task=(falling, TaskLoss())), Training()
+    step = make_train_step(still, objective, training)
+    for number in (1, 4):
+        parts = tuple((part, {}) for part in parts_of(encoded, number))
+        for done, weight in ((0, 1.0), (2, 0.6), (7, 0.0)):
+            state = first_state(still, training, objective)
+            state = TrainState(**(vars(state) | {"step": jnp.int32(done)}))
+            _, metrics = step(state, parts)
+            assert float(metrics["loss"]) == pytest.approx(weight * float(metrics["task"]))
 
 
 def test_the_average_moves_slowly_and_is_the_trained_model(still: Model, encoded: Encoded) -> None:
@@ -117,7 +131,7 @@ def test_a_spike_is_left_out_once_norms_have_settled(
         assert float(step(TrainState(**fields), parts)[1]["skipped"]) == expected
 
 
-@pytest.mark.parametrize("remat", ["layers", "products"])
+@pytest.mark.parametrize("remat", ["layers", pytest.param("products", marks=pytest.mark.slow)])
 def test_what_is_computed_again_is_the_same(model: Model, encoded: Encoded, remat: Any) -> None:
     """With dropout, whose masks have to come again too."""
     parts = tuple((part, {}) for part in parts_of(encoded, 1))

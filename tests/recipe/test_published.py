@@ -1,0 +1,47 @@
+"""The recipes of the published distillations, at the full size of both models, for two steps."""
+
+import json
+import runpy
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import pytest
+
+from effjax import hf
+from effjax.data.wordpiece import train_wordpiece
+from effjax.models import create
+from effjax.recipe import GeneralDistillation
+from tests.recipe.test_pretraining import texts
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+STUDENTS = {
+    "distilbert": (66.9e6, 6, 768),
+    "minilm": (22.7e6, 6, 384),
+    "minilmv2": (22.7e6, 6, 384),
+    "tinybert_general": (14.4e6, 4, 312),
+}
+"""Parameters, layers and width of what is trained, the head of DistilBERT's masked words apart."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STUDENTS)
+def test_a_published_recipe_trains(name: str, tmp_path: Path) -> None:
+    """The teacher has random weights, and the texts are short; all else is the recipe's."""
+    recipe = runpy.run_path(str(CONFIGS / f"{name}.py"))["recipe"]
+    assert isinstance(recipe, GeneralDistillation)
+    (tmp_path / "texts.txt").write_text(texts(40))
+    tokenizer = train_wordpiece(texts(40).splitlines(), 200, max_length=16)
+    size = recipe.teacher.removeprefix("google-bert/bert-").removesuffix("-uncased")
+    teacher = create("bert", size=size, head="masked-lm", key=jax.random.key(0))
+    hf.save_pretrained(teacher, tmp_path / "teacher", tokenizer=tokenizer)
+    training = replace(recipe.training, batch_size=8, micro_batches=2)
+    here = {"corpus": (str(tmp_path / "texts.txt"),), "teacher": str(tmp_path / "teacher")}
+    replace(recipe, training=training, held_out=8, steps=2, **here).run(tmp_path / "out")
+    report = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert report["steps"] == 2
+    assert set(report["held_out"]) == {"loss", *(term.name for term in recipe.objective.terms)}
+    student = hf.from_pretrained(tmp_path / "out" / "student", head=None)
+    params, layers, width = STUDENTS[name]
+    assert (student.config.num_layers, student.config.hidden) == (layers, width)
+    assert student.num_params == pytest.approx(params, rel=0.01)
