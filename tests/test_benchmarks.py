@@ -206,3 +206,28 @@ def test_the_accelerator_script_runs_on_a_cpu() -> None:
     assert packed["shapes"] <= padded["shapes"] < packed["batches"] == padded["batches"]
     assert all(entry["ratio"] > 0.5 for entry in results["input"])
     assert results["machine"]["device"]
+
+
+@pytest.mark.slow
+def test_a_band_and_a_full_mask_are_timed(tmp_path: Path) -> None:
+    small = ("--size", "ettin-17m", "--lengths", "512", "--tokens", "512", "--samples", "2")
+    out = tmp_path / "out.json"
+    run_script("local_attention.py", *small, "--dtypes", "float32", "--out", str(out))
+    inference, training = json.loads(out.read_text())["entries"]
+    for entry in (inference, training):
+        assert entry["largest_difference"] < 1e-4
+        assert entry["speedup"] > 0 and entry["band"]["bytes"] < entry["full"]["bytes"]
+
+
+@pytest.mark.slow
+def test_a_teacher_that_is_run_once_is_timed(
+    assets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    import_folder(get_task("glue/sst2"), assets / "data" / "glue" / "SST-2", tmp_path / "tfds")
+    out, teacher = tmp_path / "out.json", str(assets / "models" / "all-MiniLM-L6-v2")
+    small = ("--phrases", "300", "--steps", "2", "--samples", "2", "--batch-size", "16")
+    run_script("teacher_cache.py", "--teacher", teacher, *small, "--out", str(out))
+    results = json.loads(out.read_text())
+    assert results["seconds"]["read"] < results["seconds"]["run"]
+    assert results["bytes_on_disk"] > 0 and results["live_over_looked_up"]["median"] > 0

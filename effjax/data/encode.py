@@ -70,6 +70,18 @@ def encode(tokenizer: Any, examples: Examples, max_length: int | None) -> Encode
     return Encoded(ids, type_ids, offsets, examples.labels, examples.idx)
 
 
+def rows(encoded: Encoded, start: int, stop: int) -> Encoded:
+    """Some of the examples, without their labels."""
+    first, last = encoded.offsets[start], encoded.offsets[stop]
+    return Encoded(
+        encoded.input_ids[first:last],
+        encoded.token_type_ids[first:last],
+        encoded.offsets[start : stop + 1] - first,
+        None,
+        encoded.idx[start:stop],
+    )
+
+
 def _flat(rows: list[list[int]], offsets: np.ndarray) -> np.ndarray:
     flat = np.empty(offsets[-1], np.int32)
     for row, start, stop in zip(rows, offsets[:-1], offsets[1:], strict=True):

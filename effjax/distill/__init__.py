@@ -1,7 +1,7 @@
 """Distillation: objectives over outputs of student and teachers, layer maps, first students."""
 
 from effjax.distill.attention import AttentionKL, AttentionMSE
-from effjax.distill.cached import CachedOutputs, cache_outputs
+from effjax.distill.cached import CachedOutputs
 from effjax.distill.hidden import HiddenCosine, HiddenMSE
 from effjax.distill.layer_maps import LayerMap, resolve
 from effjax.distill.nearest import NearestHiddenMSE
@@ -13,6 +13,7 @@ from effjax.distill.sentence import SentenceCosine, SentenceMSE, SentenceSimilar
 from effjax.distill.soft_targets import LogitMSE, SoftTargets
 from effjax.distill.student import init_student
 from effjax.distill.task_loss import MaskedLM, TaskLoss
+from effjax.distill.teacher_cache import cache_outputs
 from effjax.distill.weighted import Loss, Named, Piecewise, Weighted
 
 __all__ = [

@@ -1,30 +1,24 @@
-"""A teacher's outputs over a whole training set, computed once and kept in memory.
+"""A teacher's outputs over a whole training set, looked up instead of computed.
 
 There is one array for each thing that is needed, without padding: by example, by token, or by pair
-of tokens of one example. Logits and sentence embeddings are kept in float32, all else in float16.
-Every student and every epoch then trains without running the teacher.
+of tokens of one example. Every student and every epoch then trains without running the teacher.
+`effjax.distill.teacher_cache` makes them.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from effjax.data.batches import eval_batches
-from effjax.data.encode import Encoded
-from effjax.distill.objective import Needs
 from effjax.models.base import EncoderConfig, LayerTrace, Outputs
-from effjax.models.model import Model
 
-Progress = Callable[[int, int], None]
 Key = tuple[str, int]
-"""What it is, as `Needs` calls it, and of which layer; 0 for logits and sentence embeddings."""
+"""What it is, as `Needs` calls it, and of which layer; 0 for logits and sentence embeddings. Of
+logits of which the top ones are kept there are three arrays: `top`, their `index`, and the `rest`.
+"""
 
 By = Literal["example", "token", "pair"]
-
-EXACT = ("logits", "sentence")
-"""What is kept in float32."""
 
 HEADS_AXIS = {"q": 2, "k": 2, "v": 2, "scores": 3}
 """Where arrays that are indexed by tokens have the axis of heads, axis 1 in the outputs."""
@@ -69,72 +63,23 @@ class CachedOutputs:
             embedded=found.get(("hidden", 0)),
             layers=tuple(LayerTrace(**values) for values in layers),
             last_hidden=found.get(("hidden", depth)),
-            logits=found.get(("logits", 0)),
+            logits=self.logits(found),
             sentence=found.get(("sentence", 0)),
             mask=batch["token"] >= 0,
         )
 
-
-def cache_outputs(
-    teacher: Model,
-    encoded: Encoded,
-    needs: Needs,
-    *,
-    batch_size: int = 32,
-    progress: Progress = lambda i, n: None,
-) -> CachedOutputs:
-    """Runs the teacher over all examples and keeps what `needs` names.
-
-    Raises:
-        ValueError: a number is too large for float16.
-    """
-    teacher, kept = teacher.for_inference(), dict[Key, Kept]()
-    sizes = {
-        "example": len(encoded),
-        "token": int(encoded.offsets[-1]),
-        "pair": int(np.square(encoded.lengths).sum()),
-    }
-    pad_id, chunk = teacher.config.pad_token_id, teacher.runtime.chunk_tokens
-    batches = eval_batches(encoded, batch_size, pad_id=pad_id, tokens=chunk)
-    for i, batch in enumerate(batches):
-        places = dict[By, np.ndarray]()
-        for key, by, values in needed(teacher.trace(batch), needs):
-            if by not in places:
-                places[by] = places_of(by, batch, encoded.offsets)
-            there = places[by] >= 0
-            values = values[there]
-            if key not in kept:
-                kind = np.float32 if key[0] in EXACT else np.float16
-                kept[key] = Kept(by, np.zeros((sizes[by], *values.shape[1:]), kind))
-            check_range(key, values, kept[key].array.dtype)
-            kept[key].array[places[by][there]] = values
-        progress(i + 1, len(batches))
-    return CachedOutputs(kept, encoded.offsets, teacher.config)
-
-
-def needed(outputs: Outputs, needs: Needs) -> Iterator[tuple[Key, By, np.ndarray]]:
-    """What is needed of some outputs, what it is indexed by, and the values, those places first."""
-    if needs.logits:
-        logits = np.asarray(outputs.logits, np.float32)
-        yield ("logits", 0), "token" if logits.ndim > 2 else "example", logits
-    if needs.sentence:
-        yield ("sentence", 0), "example", np.asarray(outputs.sentence, np.float32)
-    for layer in needs.hidden:
-        yield ("hidden", layer), "token", np.asarray(outputs.hidden(layer), np.float32)
-    for name in ("q", "k", "v", "scores"):
-        for layer in getattr(needs, name):
-            values: Any = np.asarray(outputs.of_layer(name, layer), np.float32)
-            values = np.moveaxis(values, 1, HEADS_AXIS[name])
-            yield (name, layer), "pair" if name == "scores" else "token", values
-
-
-def check_range(key: Key, values: np.ndarray, dtype: np.dtype) -> None:
-    """Raises a ValueError for numbers that an array of this type cannot hold."""
-    largest, limit = np.abs(values).max(initial=0), np.finfo(dtype).max
-    if largest > limit:
-        raise ValueError(
-            f"{key[0]} {key[1]} of the teacher reaches {largest:.3g}; {dtype} ends at {limit:.6g}"
-        )
+    def logits(self, found: Mapping[Key, np.ndarray]) -> np.ndarray | None:
+        """All logits. Of those that were not kept, each has an equal share of the probability that
+        they had together.
+        """
+        if ("top", 0) not in found:
+            return found.get(("logits", 0))
+        config = self.config
+        classes = config.vocab_size if config.head == "masked-lm" else len(config.labels)
+        top, index, rest = (found[name, 0] for name in ("top", "index", "rest"))
+        dense = np.repeat(rest[..., None], classes, axis=-1)
+        np.put_along_axis(dense, index, top, axis=-1)
+        return dense
 
 
 def heads_first(name: str, values: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from effjax.recipe.distillation import Distillation
 from effjax.recipe.finetuning import Finetuning
 from effjax.recipe.general import GeneralDistillation
 from effjax.recipe.pretraining import Pretraining
-from effjax.recipe.spec import NewModel, Search, Student, Teacher
+from effjax.recipe.spec import NewModel, Search, Stage, Student, Teacher
 
 __all__ = [
     "Distillation",
@@ -13,6 +13,7 @@ __all__ = [
     "NewModel",
     "Pretraining",
     "Search",
+    "Stage",
     "Student",
     "Teacher",
 ]

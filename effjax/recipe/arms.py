@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -18,9 +18,10 @@ from effjax.models.model import Model, init_params
 from effjax.recipe.new_models import new_model
 from effjax.recipe.prepare import Data
 from effjax.recipe.provenance import commit, finish
-from effjax.recipe.spec import Search, Student
+from effjax.recipe.spec import Search, Stage, Student
 from effjax.train import Training, evaluate, fit
 from effjax.train.checkpoint import forget_checkpoints
+from effjax.train.curves import draw_curves
 from effjax.train.loop import FitOptions, Progress
 from effjax.train.mesh import gathered
 from effjax.train.processes import by_first, exists
@@ -62,6 +63,7 @@ class Bench:
         own: the same in those of each student that has a tokenizer of its own, by name.
         teacher: the trained teacher.
         cached: its outputs over the transfer examples.
+        before: the stages before the last one.
         objective: of the distilled arm.
         training: of every arm; the learning rate is replaced by the chosen one.
         how: mesh and what else every training is called with.
@@ -72,6 +74,7 @@ class Bench:
     own: Mapping[str, Data]
     teacher: Model
     cached: CachedOutputs
+    before: tuple[Stage, ...]
     objective: Weighted
     training: Training
     how: FitOptions
@@ -81,15 +84,20 @@ class Bench:
         """The task in the tokens that this student reads."""
         return self.own.get(student.name, self.data)
 
+    def last(self, rate: float) -> Stage:
+        """The last stage, with the chosen learning rate."""
+        training = replace(self.training, learning_rate=rate)
+        return Stage(name="last", objective=self.objective, training=training)
 
-def start(teacher: Model, student: Student, arm: str, *, seed: int, runtime: Runtime) -> Model:
+
+def start(teacher: Model, student: Student, arm: str, *, seed: int) -> Model:
     """The student before training; in the random arm its arrays are random.
 
     Args:
         seed: of what is new.
     """
     key = jax.random.key(seed)
-    model = made(teacher, student, key).replace(runtime=runtime)
+    model = made(teacher, student, key).replace(runtime=Runtime.auto())
     if arm != "random":
         return model
     return model.replace(params=init_params(model.table, model.config, key))
@@ -114,24 +122,33 @@ def made(teacher: Model, student: Student, key: jax.Array) -> Model:
     )
 
 
-def train_arm(
+class Trained(NamedTuple):
+    """A model, and what all its trainings took."""
+
+    model: Model
+    steps: int
+    seconds: float
+
+
+def train(
     bench: Bench,
     student: Student,
     arm: str,
+    begun: Trained,
+    stage: Stage,
     *,
     seed: int,
-    rate: float,
     folder: Path,
     progress: Progress,
-    steps: int | None,
-) -> tuple[Model, int, float]:
-    """Trains one arm; (model, steps, seconds)."""
+    steps: int | None = None,
+) -> Trained:
+    """Trains one arm in one more stage."""
     distilled = arm == "distilled"
     result = fit(
-        start(bench.teacher, student, arm, seed=seed, runtime=bench.training.runtime()),
+        begun.model.replace(runtime=stage.training.runtime()),
         bench.read_by(student).transfer,
-        bench.objective if distilled else Weighted(task=(1.0, TaskLoss())),
-        replace(bench.training, learning_rate=rate),
+        stage.objective if distilled else Weighted(task=(1.0, TaskLoss())),
+        stage.training,
         seed=seed,
         folder=folder,
         teachers={"teacher": bench.cached} if distilled else {},
@@ -139,7 +156,18 @@ def train_arm(
         progress=progress,
         **bench.how,
     )
-    return result.model, result.steps, result.seconds
+    return Trained(result.model, begun.steps + result.steps, begun.seconds + result.seconds)
+
+
+def lead_up(
+    bench: Bench, student: Student, arm: str, *, seed: int, folder: Path, progress: Progress
+) -> Trained:
+    """The student before the last stage: as it starts, or as all the others have left it."""
+    found = Trained(start(bench.teacher, student, arm, seed=seed), 0, 0.0)
+    for stage in bench.before:
+        where = {"seed": seed, "folder": folder / stage.name, "progress": progress}
+        found = train(bench, student, arm, found, stage, **where)
+    return found
 
 
 def choose_rate(
@@ -149,25 +177,27 @@ def choose_rate(
     data = bench.read_by(student)
     if data.validation is None or len(search.learning_rates) == 1:
         return search.learning_rates[0]
-    folder, scores = bench.out / "runs" / student.name / arm / "search", {}
-    for rate in search.learning_rates:
-        done = folder / f"{rate:g}.json"
-        if not exists(done):
-            label = f"{student.name} {arm}, search {rate:g}"
-            model, _, _ = train_arm(
-                bench,
-                student,
-                arm,
+    folder = bench.out / "runs" / student.name / arm / "search"
+    files = {rate: folder / f"{rate:g}.json" for rate in search.learning_rates}
+    if left := [rate for rate, file in files.items() if not exists(file)]:
+        who, label = (bench, student, arm), f"{student.name} {arm}, search"
+        begun = lead_up(*who, seed=search.seed, folder=folder, progress=progress(label))
+        for rate in left:
+            model = train(
+                *who,
+                begun,
+                bench.last(rate),
                 seed=search.seed,
-                rate=rate,
                 folder=folder / f"{rate:g}",
-                progress=progress(label),
+                progress=progress(f"{label} {rate:g}"),
                 steps=search.steps,
-            )
+            ).model
             metrics = evaluate(model, data.task, data.validation).metrics
-            by_first(functools.partial(write_json, done, metrics))
+            by_first(functools.partial(write_json, files[rate], metrics))
             by_first(functools.partial(forget_checkpoints, folder / f"{rate:g}"))
-        scores[rate] = json.loads(done.read_text())[data.task.metrics[0]]
+        by_first(lambda: forget_stages(bench.before, folder))
+    metric = data.task.metrics[0]
+    scores = {rate: json.loads(file.read_text())[metric] for rate, file in files.items()}
     return max(scores, key=lambda rate: scores[rate])
 
 
@@ -189,15 +219,16 @@ def run_arm(
     folder = bench.out / "runs" / student.name / arm / f"seed-{seed}"
     if exists(folder / "result.json"):
         return read_run(folder)
-    model, steps, seconds = train_arm(
-        bench, student, arm, seed=seed, rate=rate, folder=folder, progress=progress, steps=None
-    )
+    where = {"seed": seed, "folder": folder, "progress": progress}
+    begun = lead_up(bench, student, arm, **where)
+    model, steps, seconds = train(bench, student, arm, begun, bench.last(rate), **where)
     data, scores, right = bench.read_by(student), {}, {}
     for name, prepared in data.evaluation.items():
         scores[name], right[name] = evaluate(model, data.task, prepared)
     if save_to is not None:
         save(model, save_to, data.tokenizer, scores)
     run = Run(student.name, arm, seed, rate, steps, seconds, commit(), scores, right)
+    by_first(lambda: forget_stages(bench.before, folder))
     by_first(lambda: write_run(run, folder))
     return run
 
@@ -208,6 +239,13 @@ def save(model: Model, folder: Path, tokenizer: Any, scores: Scores) -> None:
     whole = model.replace(params=gathered(model.params))
     written = {"tokenizer": tokenizer, "metrics": metrics, "overwrite": True}
     by_first(lambda: hf.save_pretrained(whole, folder, **written))
+
+
+def forget_stages(before: tuple[Stage, ...], folder: Path) -> None:
+    """Keeps the curves of finished stages, and not their checkpoints."""
+    for stage in before:
+        draw_curves(folder / stage.name)
+        forget_checkpoints(folder / stage.name)
 
 
 def write_run(run: Run, folder: Path) -> None:

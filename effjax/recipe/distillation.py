@@ -1,5 +1,6 @@
 """Distillation: one teacher, several students, each against two controls of its size."""
 
+import itertools
 import json
 import time
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ import numpy as np
 
 from effjax import hf, measure
 from effjax.data.tables import TextFiles
-from effjax.distill import Needs, Weighted, cache_outputs
+from effjax.distill import CachedOutputs, Needs, Weighted, cache_outputs
 from effjax.models.base import Runtime
 from effjax.models.model import Model
 from effjax.recipe.arms import Bench, Run, choose_rate, run_arm, start
@@ -18,7 +19,7 @@ from effjax.recipe.prepare import Data, prepare_data, train_teacher, untrained_t
 from effjax.recipe.progress import Bars
 from effjax.recipe.provenance import RECIPE, provenance
 from effjax.recipe.report import Size, publish, results
-from effjax.recipe.spec import Search, Student, Teacher, fit_options
+from effjax.recipe.spec import Search, Stage, Student, Teacher, fit_options
 from effjax.train import Mesh, Training, evaluate
 from effjax.train.claim import claim
 from effjax.train.processes import by_first
@@ -43,7 +44,10 @@ class Distillation:
             set.
         transfer: how many of the training examples every arm is trained on; None for all.
         teacher: where the teacher comes from.
+        teacher_outputs: a folder where its outputs are kept, for other recipes with the same
+            teacher and data too; None keeps them in memory.
         students: the students' shapes.
+        before: stages that every arm goes through first, the distilled one with their objectives.
         objective: what the distilled arm minimises.
         training: how every arm is trained.
         search: how every arm's learning rate is chosen.
@@ -59,7 +63,9 @@ class Distillation:
     held_out: int = 0
     transfer: int | None = None
     teacher: Teacher
+    teacher_outputs: str | None = None
     students: tuple[Student, ...]
+    before: tuple[Stage, ...] = ()
     objective: Weighted
     training: Training
     search: Search
@@ -131,14 +137,24 @@ class Distillation:
         scores, right = {}, {}
         for name, prepared in data.evaluation.items():
             scores[name], right[name] = evaluate(teacher, data.task, prepared)
-        cached = cache_outputs(
-            teacher, data.transfer, wanted, progress=bars.counting("teacher's outputs")
-        )
-        bench = Bench(data, own, teacher, cached, self.objective, self.training, how, out)
+        cached = self.cached(teacher, data, wanted, bars)
+        last = (self.objective, self.training)
+        bench = Bench(data, own, teacher, cached, self.before, *last, how, out)
         return bench, scores, right
 
+    def cached(self, teacher: Model, data: Data, needs: Needs, bars: Bars) -> CachedOutputs:
+        """The teacher's outputs over the training examples; a folder is filled by one process."""
+        progress, folder = bars.counting("teacher's outputs"), self.teacher_outputs
+        if folder is not None:
+            by_first(
+                lambda: cache_outputs(
+                    teacher, data.transfer, needs, folder=folder, progress=progress
+                )
+            )
+        return cache_outputs(teacher, data.transfer, needs, folder=folder, progress=progress)
+
     def needs(self, teacher: Model, data: Data, own: Mapping[str, Data]) -> Needs:
-        """What the objective reads of the teacher for any of the students.
+        """What the objectives read of the teacher for any of the students.
 
         Args:
             data: the task in the teacher's tokens.
@@ -147,10 +163,10 @@ class Distillation:
         Raises:
             ValueError: it compares token by token, and a student's tokens are not the teacher's.
         """
-        wanted = Needs()
-        for student in self.students:
+        wanted, objectives = Needs(), [*(stage.objective for stage in self.before), self.objective]
+        for student, objective in itertools.product(self.students, objectives):
             config = self.begun(teacher, student).config
-            found = self.objective.needs(config, {"teacher": teacher.config})
+            found = objective.needs(config, {"teacher": teacher.config})
             needs = found.get("teacher", Needs())
             if needs.per_token and not same_tokens(own.get(student.name, data), data):
                 raise ValueError(
@@ -163,7 +179,7 @@ class Distillation:
 
     def begun(self, teacher: Model, student: Student) -> Model:
         """A student before training, as it is measured."""
-        return start(teacher, student, "distilled", seed=self.seeds[0], runtime=Runtime.auto())
+        return start(teacher, student, "distilled", seed=self.seeds[0])
 
     def train_arms(self, bench: Bench, bars: Bars) -> list[Run]:
         """Every arm of every student with every seed; the first distilled seed is saved."""

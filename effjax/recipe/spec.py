@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from effjax.distill import Weighted
 from effjax.train import Mesh, Training
 from effjax.train.loop import FitOptions
 
@@ -92,6 +93,22 @@ class Student:
     def arms(self) -> tuple[Arm, ...]:
         """How it is trained; one that is not made of the teacher's layers has no start to lose."""
         return ARMS if self.layers is not None else ("distilled", "control")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A training before the one that a recipe ends with, such as TinyBERT's of intermediate layers.
+
+    Attributes:
+        name: what its folder is called.
+        objective: what a distilled arm minimises; the others learn from the labels for as many
+            steps.
+        training: how it is trained; its learning rate is not searched for.
+    """
+
+    name: str
+    objective: Weighted
+    training: Training
 
 
 @dataclass(frozen=True, kw_only=True)

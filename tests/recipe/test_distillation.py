@@ -1,6 +1,7 @@
 """A whole experiment at the smallest size, through the code that `effjax run` runs."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,12 +10,12 @@ import pytest
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from effjax.data import toy
-from effjax.distill import HiddenMSE, SentenceMSE, SoftTargets, Weighted
+from effjax.distill import AttentionMSE, HiddenMSE, SentenceMSE, SoftTargets, Weighted
 from effjax.hf import from_pretrained
-from effjax.models import Runtime
-from effjax.recipe import Distillation, Search, Student, Teacher, arms
+from effjax.recipe import Distillation, Search, Stage, Student, Teacher, arms
 from effjax.recipe.spec import ARMS, NewModel
 from effjax.train import Training
+from effjax.train.logs import read_history
 from tests.recipe.test_finetuning import tiny_encoder
 
 SMALL = Training(epochs=1, batch_size=64, learning_rate=1e-3, max_length=32)
@@ -43,7 +44,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(toy, "examples", lambda split: whole(split, size=600))
         RECIPE.run(folder)
         results = (folder / "results.json").read_text()
-        patch.setattr(arms, "train_arm", None)  # a second call trains nothing
+        patch.setattr(arms, "train", None)  # a second call trains nothing
         RECIPE.run(folder)
     first, second = json.loads(results), json.loads((folder / "results.json").read_text())
     assert first["runs"] == second["runs"]
@@ -85,10 +86,7 @@ def test_every_training_leaves_its_curves_and_no_checkpoint(out: Path) -> None:
 
 def test_the_control_starts_where_the_student_does(out: Path) -> None:
     teacher = from_pretrained(out / "teacher")
-    begin = {
-        arm: arms.start(teacher, RECIPE.students[0], arm, seed=0, runtime=Runtime.plain())
-        for arm in ARMS
-    }
+    begin = {arm: arms.start(teacher, RECIPE.students[0], arm, seed=0) for arm in ARMS}
     kernel = {
         arm: model.params["layer_0"]["feedforward"]["up"]["kernel"] for arm, model in begin.items()
     }
@@ -169,6 +167,32 @@ def test_students_of_other_architectures_and_tokenizers(
     assert own.config.vocab_size <= 80
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out" / "students" / "own")
     assert len(tokenizer) == own.config.vocab_size
+
+
+@pytest.mark.slow
+def test_layers_are_learned_in_a_stage_of_their_own(
+    out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As TinyBERT's; the last stage of the arm goes on from there, and so do the searched ones. The
+    other arms learn from the labels for as many steps.
+    """
+    small_words(monkeypatch)
+    layers = Weighted(hidden=(1.0, HiddenMSE(layers="last")), attention=(1.0, AttentionMSE()))
+    before = Stage(name="layers", objective=layers, training=replace(SMALL, epochs=2))
+    prediction = Weighted(soft=(1.0, SoftTargets()))
+    staged = replace(RECIPE, before=(before,), objective=prediction, seeds=(0,))
+    shutil.copytree(out / "teacher", tmp_path / "out" / "teacher")
+    shutil.copytree(out / "runs" / "teacher", tmp_path / "out" / "runs" / "teacher")
+    staged.run(tmp_path / "out")
+    runs = json.loads((tmp_path / "out" / "results.json").read_text())["runs"]
+    assert {run["steps"] for run in runs} == {3 * 7}
+    folder = tmp_path / "out" / "runs" / "1-layer"
+    first = {arm: folder / arm / "seed-0" / "layers" for arm in ("distilled", "control")}
+    terms = {arm: set(read_history(where)[0]) for arm, where in first.items()}
+    assert {"hidden", "attention"} <= terms["distilled"] and "task" in terms["control"]
+    assert "soft" in read_history(folder / "distilled" / "seed-0")[0]
+    assert (folder / "distilled" / "seed-0" / "layers" / "curves.png").exists()
+    assert not list((tmp_path / "out").rglob("checkpoints"))
 
 
 def test_hidden_states_are_not_compared_across_tokenizers(

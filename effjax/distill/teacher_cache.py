@@ -1,0 +1,244 @@
+"""Running a teacher once over a training set, and keeping what objectives need of it.
+
+What is kept lies in memory, or in a folder that any number of trainings read: shards of examples,
+compressed, each written whole with its checksum beside it, so that an interrupted run goes on; and
+`outputs.json`, which says of what teacher and of what tokens they are.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from effjax.data.batches import eval_batches
+from effjax.data.encode import Encoded, rows
+from effjax.distill.cached import HEADS_AXIS, By, CachedOutputs, Kept, Key, places_of
+from effjax.distill.objective import Needs
+from effjax.files import atomic_file, write_json
+from effjax.models.base import Outputs
+from effjax.models.model import Model
+from effjax.tree import flatten
+
+Progress = Callable[[int, int], None]
+
+SHARD = 4096
+"""Examples that are computed, written and checked together."""
+
+TYPES = {"logits": np.float32, "sentence": np.float32, "top": np.float32, "rest": np.float32}
+TYPES["index"] = np.int32
+"""What is not kept in float16."""
+
+DESCRIPTION = "outputs.json"
+
+
+def cache_outputs(
+    teacher: Model,
+    encoded: Encoded,
+    needs: Needs,
+    *,
+    folder: str | Path | None = None,
+    top_k: int | None = None,
+    batch_size: int = 32,
+    progress: Progress = lambda i, n: None,
+) -> CachedOutputs:
+    """Runs the teacher over all examples and keeps what `needs` names.
+
+    Logits and sentence embeddings are kept in float32, all else in float16.
+
+    Args:
+        folder: where it is kept for later trainings; what is there already is read, not computed.
+            None keeps it in memory alone.
+        top_k: how many logits of each example or token are kept, if there are more, besides the
+            probability of all others together.
+        progress: called with (shards done, shards).
+
+    Raises:
+        ValueError: a number is too large for float16. Or the folder is of another teacher, other
+            examples or other needs, or damaged.
+    """
+    shelf = None
+    if folder is not None:
+        shelf = Shelf(Path(folder), identity(teacher, encoded, needs, top_k))
+    teacher, kept = teacher.for_inference(), dict[Key, Kept]()
+    begins = bounds(encoded)
+    shards = range(0, len(encoded), SHARD)
+    for i, start in enumerate(shards):
+        stop = min(start + SHARD, len(encoded))
+        found = None if shelf is None else shelf.read(start)
+        if found is None:
+            found = computed(teacher, rows(encoded, start, stop), needs, top_k, batch_size)
+            if shelf is not None:
+                shelf.write(start, found)
+        for key, part in found.items():
+            first, last = begins[part.by][start], begins[part.by][stop]
+            if key not in kept:
+                shape = (begins[part.by][-1], *part.array.shape[1:])
+                kept[key] = Kept(part.by, np.zeros(shape, part.array.dtype))
+            kept[key].array[first:last] = part.array
+        progress(i + 1, len(shards))
+    return CachedOutputs(kept, encoded.offsets, teacher.config)
+
+
+def bounds(encoded: Encoded) -> dict[By, np.ndarray]:
+    """Where each example begins in arrays by example, by token and by pair; the last is the end."""
+    pairs = np.concatenate([[0], np.cumsum(np.square(encoded.lengths))])
+    return {"example": np.arange(len(encoded) + 1), "token": encoded.offsets, "pair": pairs}
+
+
+def computed(
+    teacher: Model, encoded: Encoded, needs: Needs, top_k: int | None, batch_size: int
+) -> dict[Key, Kept]:
+    """What is needed of the teacher for some examples."""
+    found, sizes = dict[Key, Kept](), {by: x[-1] for by, x in bounds(encoded).items()}
+    pad_id, chunk = teacher.config.pad_token_id, teacher.runtime.chunk_tokens
+    for batch in eval_batches(encoded, batch_size, pad_id=pad_id, tokens=chunk):
+        places = dict[By, np.ndarray]()
+        for key, by, values in needed(teacher.trace(batch), needs, top_k):
+            if by not in places:
+                places[by] = places_of(by, batch, encoded.offsets)
+            there = places[by] >= 0
+            values = values[there]
+            if key not in found:
+                shape = (sizes[by], *values.shape[1:])
+                found[key] = Kept(by, np.zeros(shape, TYPES.get(key[0], np.float16)))
+            check_range(key, values, found[key].array.dtype)
+            found[key].array[places[by][there]] = values
+    return found
+
+
+def needed(
+    outputs: Outputs, needs: Needs, top_k: int | None
+) -> Iterator[tuple[Key, By, np.ndarray]]:
+    """What is needed of some outputs, what it is indexed by, and the values, those places first."""
+    if needs.logits:
+        logits = np.asarray(outputs.logits, np.float32)
+        by: By = "token" if logits.ndim > 2 else "example"
+        few = top_k is not None and top_k < logits.shape[-1]
+        parts = top_logits(logits, top_k) if few else {"logits": logits}
+        for name, kept in parts.items():
+            yield (name, 0), by, kept
+    if needs.sentence:
+        yield ("sentence", 0), "example", np.asarray(outputs.sentence, np.float32)
+    for layer in needs.hidden:
+        yield ("hidden", layer), "token", np.asarray(outputs.hidden(layer), np.float32)
+    for name in ("q", "k", "v", "scores"):
+        for layer in getattr(needs, name):
+            values: Any = np.asarray(outputs.of_layer(name, layer), np.float32)
+            values = np.moveaxis(values, 1, HEADS_AXIS[name])
+            yield (name, layer), "pair" if name == "scores" else "token", values
+
+
+def top_logits(logits: np.ndarray, k: int) -> dict[str, np.ndarray]:
+    """The k largest logits [..., k], their places, and the logit that each of the others would have
+    if they shared their probability equally.
+    """
+    order = np.argpartition(logits, -k, axis=-1)
+    top = np.take_along_axis(logits, order[..., -k:], axis=-1)
+    others = np.take_along_axis(logits, order[..., :-k], axis=-1)
+    rest = jax.nn.logsumexp(others, axis=-1) - np.log(others.shape[-1])
+    return {"top": top, "index": order[..., -k:].astype(np.int32), "rest": np.asarray(rest)}
+
+
+def check_range(key: Key, values: np.ndarray, dtype: np.dtype) -> None:
+    """Raises a ValueError for numbers that an array of this type cannot hold."""
+    if dtype == np.float16 and (largest := np.abs(values).max(initial=0)) > np.finfo(dtype).max:
+        raise ValueError(
+            f"{key[0]} {key[1]} of the teacher reaches {largest:.3g}; float16 ends at 65504"
+        )
+
+
+def identity(teacher: Model, encoded: Encoded, needs: Needs, top_k: int | None) -> dict[str, str]:
+    """What the outputs depend on, each as a hash; the tokens are data and tokenizer in one."""
+    weights = hashlib.sha256(f"{teacher.architecture.name} {teacher.config}".encode())
+    for path, array in sorted(flatten(teacher.params).items()):
+        weights.update(path.encode())
+        weights.update(np.asarray(array).tobytes())
+    tokens = hashlib.sha256()
+    for array in (encoded.input_ids, encoded.token_type_ids, encoded.offsets):
+        tokens.update(array.tobytes())
+    return {
+        "teacher": weights.hexdigest(),
+        "precision": teacher.runtime.dtype,
+        "tokens": tokens.hexdigest(),
+        "needs": str(needs),
+        "top_k": str(top_k),
+        "examples to a shard": str(SHARD),
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class Shelf:
+    """The folder of one teacher's outputs.
+
+    Attributes:
+        of: what they depend on.
+    """
+
+    folder: Path
+    of: dict[str, str]
+
+    def __post_init__(self) -> None:
+        """Raises a ValueError if what the folder keeps depends on anything else."""
+        file = self.folder / DESCRIPTION
+        if not file.exists():
+            write_json(file, self.of)
+        try:
+            there = dict(json.loads(file.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f"{file} is damaged; remove the folder to have all computed again"
+            ) from error
+        other = [name for name in self.of if there.get(name) != self.of[name]]
+        if other:
+            shown = "; ".join(f"{x} {there.get(x)} there, {self.of[x]} here" for x in other)
+            raise ValueError(
+                f"{self.folder} keeps a teacher's outputs for something else: {shown}; "
+                "name another folder"
+            )
+
+    def files(self, start: int) -> tuple[Path, Path]:
+        """The shard that begins at an example, and its checksum."""
+        name = f"from-{start:09d}.npz"
+        return self.folder / name, self.folder / f"{name}.sha256"
+
+    def read(self, start: int) -> dict[Key, Kept] | None:
+        """The shard that begins at an example; None where there is none yet.
+
+        Raises:
+            ValueError: it is not what was written.
+        """
+        file, beside = self.files(start)
+        if not file.exists():
+            return None
+        if not beside.exists() or checksum(file) != beside.read_text().strip():
+            raise ValueError(
+                f"{file} is damaged: its checksum is not that in {beside.name}; remove the file to "
+                "have it computed again"
+            )
+        found = {}
+        with np.load(file) as arrays:
+            for name in arrays:
+                what, layer, by = name.split("/")
+                found[what, int(layer)] = Kept(by, arrays[name])
+        return found
+
+    def write(self, start: int, found: dict[Key, Kept]) -> None:
+        """Keeps a shard. The checksum comes first: a shard without one would be a damaged one."""
+        file, beside = self.files(start)
+        arrays = {f"{what}/{layer}/{kept.by}": kept.array for (what, layer), kept in found.items()}
+        with atomic_file(file) as partial:
+            with partial.open("wb") as stream:
+                np.savez_compressed(stream, allow_pickle=False, **arrays)
+            with atomic_file(beside) as other:
+                other.write_text(f"{checksum(partial)}\n")
+
+
+def checksum(file: Path) -> str:
+    """SHA-256 of a file."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
