@@ -14,6 +14,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["MPLBACKEND"] = "agg"
+# Compiled with few optimizations, programs are ready in two thirds of the time. CI runs the slow
+# tests with all of them.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
 
 # Every annotation of effjax is checked at run time from here on, shapes included.
 install_import_hook("effjax", "beartype.beartype")

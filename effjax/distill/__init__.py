@@ -1,6 +1,7 @@
 """Distillation: objectives over outputs of student and teachers, layer maps, first students."""
 
 from effjax.distill.attention import AttentionKL, AttentionMSE
+from effjax.distill.augment import Augmentation, augmented
 from effjax.distill.cached import CachedOutputs
 from effjax.distill.hidden import HiddenCosine, HiddenMSE
 from effjax.distill.layer_maps import LayerMap, resolve
@@ -19,6 +20,7 @@ from effjax.distill.weighted import Loss, Named, Piecewise, Weighted
 __all__ = [
     "AttentionKL",
     "AttentionMSE",
+    "Augmentation",
     "CachedOutputs",
     "GeneratorLM",
     "Given",
@@ -43,6 +45,7 @@ __all__ = [
     "TaskLoss",
     "Term",
     "Weighted",
+    "augmented",
     "cache_outputs",
     "init_student",
     "resolve",

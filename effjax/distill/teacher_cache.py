@@ -29,8 +29,8 @@ Progress = Callable[[int, int], None]
 SHARD = 4096
 """Examples that are computed, written and checked together."""
 
-TYPES = {"logits": np.float32, "sentence": np.float32, "top": np.float32, "rest": np.float32}
-TYPES["index"] = np.int32
+TYPES = {"logits": "float32", "sentence": "float32", "top": "float32", "rest": "float32"}
+TYPES |= {"index": "int32"}
 """What is not kept in float16."""
 
 DESCRIPTION = "outputs.json"
@@ -105,7 +105,7 @@ def computed(
             values = values[there]
             if key not in found:
                 shape = (sizes[by], *values.shape[1:])
-                found[key] = Kept(by, np.zeros(shape, TYPES.get(key[0], np.float16)))
+                found[key] = Kept(by, np.zeros(shape, TYPES.get(key[0], "float16")))
             check_range(key, values, found[key].array.dtype)
             found[key].array[places[by][there]] = values
     return found
@@ -118,8 +118,8 @@ def needed(
     if needs.logits:
         logits = np.asarray(outputs.logits, np.float32)
         by: By = "token" if logits.ndim > 2 else "example"
-        few = top_k is not None and top_k < logits.shape[-1]
-        parts = top_logits(logits, top_k) if few else {"logits": logits}
+        k = logits.shape[-1] if top_k is None else top_k
+        parts = top_logits(logits, k) if k < logits.shape[-1] else {"logits": logits}
         for name, kept in parts.items():
             yield (name, 0), by, kept
     if needs.sentence:

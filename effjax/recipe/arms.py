@@ -62,7 +62,7 @@ class Bench:
         data: the task in the teacher's tokens.
         own: the same in those of each student that has a tokenizer of its own, by name.
         teacher: the trained teacher.
-        cached: its outputs over the transfer examples.
+        outputs: its outputs over the transfer examples; itself, where it is run in every step.
         before: the stages before the last one.
         objective: of the distilled arm.
         training: of every arm; the learning rate is replaced by the chosen one.
@@ -73,7 +73,7 @@ class Bench:
     data: Data
     own: Mapping[str, Data]
     teacher: Model
-    cached: CachedOutputs
+    outputs: Model | CachedOutputs
     before: tuple[Stage, ...]
     objective: Weighted
     training: Training
@@ -151,7 +151,7 @@ def train(
         stage.training,
         seed=seed,
         folder=folder,
-        teachers={"teacher": bench.cached} if distilled else {},
+        teachers={"teacher": bench.outputs} if distilled else {},
         steps=steps,
         progress=progress,
         **bench.how,

@@ -6,12 +6,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from effjax import hf, measure
 from effjax.data.tables import TextFiles
-from effjax.distill import CachedOutputs, Needs, Weighted, cache_outputs
+from effjax.distill import Augmentation, CachedOutputs, Needs, Weighted, cache_outputs
 from effjax.models.base import Runtime
 from effjax.models.model import Model
 from effjax.recipe.arms import Bench, Run, choose_rate, run_arm, start
@@ -43,9 +44,12 @@ class Distillation:
         held_out: training examples set aside before anything is trained, as one more evaluation
             set.
         transfer: how many of the training examples every arm is trained on; None for all.
+        augmentation: how these are multiplied by a masked LM; None for not at all.
         teacher: where the teacher comes from.
-        teacher_outputs: a folder where its outputs are kept, for other recipes with the same
-            teacher and data too; None keeps them in memory.
+        teacher_runs: "once" over the training examples, its outputs being kept for all students; or
+            in "every step", where these are too many to be kept.
+        teacher_outputs: a folder where they are kept, for other recipes with the same teacher and
+            data too; None keeps them in memory.
         students: the students' shapes.
         before: stages that every arm goes through first, the distilled one with their objectives.
         objective: what the distilled arm minimises.
@@ -62,7 +66,9 @@ class Distillation:
     splits: tuple[str, ...]
     held_out: int = 0
     transfer: int | None = None
+    augmentation: Augmentation | None = None
     teacher: Teacher
+    teacher_runs: Literal["once", "every step"] = "once"
     teacher_outputs: str | None = None
     students: tuple[Student, ...]
     before: tuple[Stage, ...] = ()
@@ -118,6 +124,7 @@ class Distillation:
             held_out=self.held_out,
             validation=self.search.validation,
             transfer=self.transfer,
+            augmentation=self.augmentation,
             seed=self.data_seed,
         )
 
@@ -137,21 +144,22 @@ class Distillation:
         scores, right = {}, {}
         for name, prepared in data.evaluation.items():
             scores[name], right[name] = evaluate(teacher, data.task, prepared)
-        cached = self.cached(teacher, data, wanted, bars)
+        outputs = self.outputs(teacher, data, wanted, bars)
         last = (self.objective, self.training)
-        bench = Bench(data, own, teacher, cached, self.before, *last, how, out)
+        bench = Bench(data, own, teacher, outputs, self.before, *last, how, out)
         return bench, scores, right
 
-    def cached(self, teacher: Model, data: Data, needs: Needs, bars: Bars) -> CachedOutputs:
-        """The teacher's outputs over the training examples; a folder is filled by one process."""
+    def outputs(
+        self, teacher: Model, data: Data, needs: Needs, bars: Bars
+    ) -> Model | CachedOutputs:
+        """What tells students the teacher's outputs; a folder is filled by the first process."""
+        if self.teacher_runs == "every step":
+            return teacher
         progress, folder = bars.counting("teacher's outputs"), self.teacher_outputs
+        given = (teacher, data.transfer, needs)
         if folder is not None:
-            by_first(
-                lambda: cache_outputs(
-                    teacher, data.transfer, needs, folder=folder, progress=progress
-                )
-            )
-        return cache_outputs(teacher, data.transfer, needs, folder=folder, progress=progress)
+            by_first(lambda: cache_outputs(*given, folder=folder, progress=progress))
+        return cache_outputs(*given, folder=folder, progress=progress)
 
     def needs(self, teacher: Model, data: Data, own: Mapping[str, Data]) -> Needs:
         """What the objectives read of the teacher for any of the students.
@@ -168,7 +176,13 @@ class Distillation:
             config = self.begun(teacher, student).config
             found = objective.needs(config, {"teacher": teacher.config})
             needs = found.get("teacher", Needs())
-            if needs.per_token and not same_tokens(own.get(student.name, data), data):
+            same = same_tokens(own.get(student.name, data), data)
+            if self.teacher_runs == "every step" and not same:
+                raise ValueError(
+                    f"student {student.name!r} reads other tokens than the teacher, which then "
+                    'cannot run in every step; expected teacher_runs="once"'
+                )
+            if needs.per_token and not same:
                 raise ValueError(
                     f"student {student.name!r} reads other tokens than the teacher, and the "
                     f"objective compares {', '.join(needs.per_token)} token by token; expected one "

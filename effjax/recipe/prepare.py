@@ -16,8 +16,9 @@ from effjax.data.kinds import KINDS, Prepared, prepare
 from effjax.data.tables import TextFiles
 from effjax.data.tasks import Task, get_task
 from effjax.data.wordpiece import train_wordpiece
-from effjax.distill import TaskLoss, Weighted
+from effjax.distill import Augmentation, TaskLoss, Weighted, augmented
 from effjax.models import create
+from effjax.models.base import Runtime
 from effjax.models.model import Model
 from effjax.recipe.provenance import commit, finish
 from effjax.recipe.spec import Teacher
@@ -110,6 +111,7 @@ def prepare_data(
     validation: int,
     transfer: int | None,
     seed: int,
+    augmentation: Augmentation | None = None,
 ) -> Data:
     """Loads and tokenises a task; what is evaluated is set aside before anything is trained."""
     task, read = opened(source)
@@ -121,8 +123,25 @@ def prepare_data(
     if validation:
         train, chosen_by = split_off(train, validation, seed + 1)
     kept = split_off(train, transfer, seed + 2)[1] if transfer else train
+    if augmentation is not None:
+        kept = multiplied(kept, augmentation)
     tokenizer, texts = tokenizer_of(teacher, train), (train, kept, chosen_by, evaluation)
     return Splits(task, *texts).tokenised(tokenizer, teacher.training.max_length)
+
+
+def multiplied(examples: AnyExamples, augmentation: Augmentation) -> Examples:
+    """The examples with their copies.
+
+    Raises:
+        ValueError: they are not texts, or what should make the copies is no masked LM.
+    """
+    if not isinstance(examples, Examples):
+        raise ValueError(f"texts are augmented, not {type(examples).__name__}; leave it out")
+    model, report = hf.read(augmentation.source, head="masked-lm", runtime=Runtime.auto())
+    if report.initialised:
+        missing = ", ".join(report.initialised)
+        raise ValueError(f"{report.folder} cannot fill in words: it lacks {missing}")
+    return augmented(examples, model, hf.load_tokenizer(augmentation.source), augmentation)
 
 
 def tokenizer_of(teacher: Teacher, train: AnyExamples) -> Any:

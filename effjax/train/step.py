@@ -139,7 +139,13 @@ def make_train_step(model: Model, objective: Weighted, training: Training) -> St
     return _make_train_step(*shape, objective, Training(**constants))
 
 
-@functools.lru_cache(maxsize=32)
+KEPT = 4
+"""Steps that stay compiled when others are made: on a CPU a program of one shape takes some 800
+memory maps, and Linux allows a process 65,530.
+"""
+
+
+@functools.lru_cache(maxsize=KEPT)
 def _make_train_step(
     architecture: Architecture,
     config: EncoderConfig,

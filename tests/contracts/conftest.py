@@ -1,9 +1,9 @@
 """Every contract runs for every architecture, and where it asks for a head, for every head.
 
 Some of that is slow (`pytest -m slow`, which CI runs too). All of BERT's is fast. Of the others,
-contracts that are compiled or traced for each head are fast for the heads in `USUAL`, and of those
-in `ONE_OF` one variant is; of an architecture that is another's code under other names, what
-depends on names alone is fast.
+contracts that are compiled or traced for each head are fast without one, trained with that for
+classes of examples, and of those in `ONE_OF` one variant is; of an architecture that is another's
+code under other names, what depends on names alone is fast.
 """
 
 from collections.abc import Callable
@@ -20,8 +20,6 @@ PAIRS = [
     for name in registry.ARCHITECTURES
     for head in registry.get(name).heads
 ]
-
-USUAL = (None, "sequence-classification")
 
 EACH_HEAD = (
     "test_a_head_answers_for_the_tokens_that_it_is_asked_for",
@@ -59,8 +57,9 @@ def is_slow(test: str, name: str, params: dict[str, Any]) -> bool:
             return params[parameter] != value
     if not test.endswith(EACH_HEAD):
         return False
-    head = params["trained"] if "trained" in params else params["head"]
-    return head not in USUAL or params.get("layout") == "padded"
+    usual = "sequence-classification" if "trained" in params else None
+    head = params.get("trained", params.get("head"))
+    return head != usual or params.get("layout") == "padded"
 
 
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks

@@ -8,20 +8,34 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 from effjax.data.batches import eval_batches
 from effjax.data.encode import Encoded
 from effjax.distill import CachedOutputs, Needs, cache_outputs, teacher_cache
 from effjax.models import Model, create
+from effjax.models.base import Head
 
 NEEDS = Needs(logits=True, sentence=True, hidden=(0, 2), k=(1,), scores=(2,))
 
 
+def small(head: Head) -> Model:
+    return create(
+        "bert",
+        size="tiny",
+        head=head,
+        key=jax.random.key(0),
+        hidden_size=8,
+        num_attention_heads=2,
+        intermediate_size=12,
+        vocab_size=40,
+        initializer_range=0.5,
+    )
+
+
 @pytest.fixture(scope="module")
 def teacher() -> Model:
-    sizes = {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 12, "vocab_size": 40}
-    key = jax.random.key(0)
-    return create("bert", size="tiny", head="sequence-classification", key=key, **sizes)
+    return small("sequence-classification")
 
 
 @pytest.fixture(scope="module")
@@ -139,14 +153,12 @@ def test_what_is_of_something_else_is_refused_with_both_sides(
 
 
 def test_the_top_logits_leave_their_share_to_the_others(encoded: Encoded, tmp_path: Path) -> None:
-    sizes = {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 12, "vocab_size": 40}
-    key, needs = jax.random.key(0), Needs(logits=True)
-    words = create("bert", size="tiny", head="masked-lm", key=key, initializer_range=0.5, **sizes)
+    words, needs = small("masked-lm"), Needs(logits=True)
     (batch,) = eval_batches(encoded, 64, pad_id=0)
     real = batch["token"] >= 0
-    whole = jax.nn.softmax(np.asarray(words.trace(batch).logits)[real])
+    whole = softmax(np.asarray(words.trace(batch).logits)[real], axis=-1)
     cached = cache_outputs(words, encoded, needs, folder=tmp_path, top_k=5)
-    found = jax.nn.softmax(np.asarray(cached(batch).logits)[real])
+    found = softmax(np.asarray(cached(batch).logits)[real], axis=-1)
     order = np.argsort(whole, axis=-1)
     top, others = order[:, -5:], order[:, :-5]
     for at, want in ((top, np.take_along_axis(whole, top, -1)), (others, None)):

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from effjax import hf
 from effjax.data import toy
-from effjax.distill import AttentionMSE, HiddenMSE, SentenceMSE, SoftTargets, Weighted
+from effjax.distill import AttentionMSE, Augmentation, HiddenMSE, SentenceMSE, SoftTargets, Weighted
 from effjax.hf import from_pretrained
 from effjax.recipe import Distillation, Search, Stage, Student, Teacher, arms
 from effjax.recipe.spec import ARMS, NewModel
@@ -181,6 +182,7 @@ def test_layers_are_learned_in_a_stage_of_their_own(
     before = Stage(name="layers", objective=layers, training=replace(SMALL, epochs=2))
     prediction = Weighted(soft=(1.0, SoftTargets()))
     staged = replace(RECIPE, before=(before,), objective=prediction, seeds=(0,))
+    staged = replace(staged, teacher_runs="every step")
     shutil.copytree(out / "teacher", tmp_path / "out" / "teacher")
     shutil.copytree(out / "runs" / "teacher", tmp_path / "out" / "runs" / "teacher")
     staged.run(tmp_path / "out")
@@ -193,6 +195,47 @@ def test_layers_are_learned_in_a_stage_of_their_own(
     assert "soft" in read_history(folder / "distilled" / "seed-0")[0]
     assert (folder / "distilled" / "seed-0" / "layers" / "curves.png").exists()
     assert not list((tmp_path / "out").rglob("checkpoints"))
+
+
+def test_a_teacher_does_not_run_on_tokens_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = str(tiny_encoder(tmp_path / "encoder", words=80))
+    small_words(monkeypatch)
+    recipe = replace(RECIPE, students=(Student(name="own", source=source),))
+    recipe = replace(recipe, objective=Weighted(soft=(1.0, SoftTargets())))
+    with pytest.raises(ValueError, match=r"'own' reads other tokens .* cannot run in every step"):
+        replace(recipe, teacher_runs="every step").run(tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_arms_train_on_augmented_texts_from_outputs_in_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 300 examples and their copies; the masked LM has to be one."""
+    source = tiny_encoder(tmp_path / "encoder", words=150)
+    small_words(monkeypatch)
+    outputs = tmp_path / "outputs"
+    recipe = replace(
+        RECIPE,
+        transfer=300,
+        augmentation=Augmentation(source=str(source), copies=2, candidates=5),
+        objective=Weighted(soft=(1.0, SoftTargets())),
+        search=Search(learning_rates=(1e-3,), steps=1, validation=0),
+        seeds=(0,),
+        teacher_outputs=str(outputs),
+    )
+    with pytest.raises(ValueError, match="encoder cannot fill in words: it lacks head/dense"):
+        recipe.run(tmp_path / "out")
+    model = hf.from_pretrained(source, head="masked-lm")
+    tokenizer = hf.load_tokenizer(source)
+    hf.save_pretrained(model, source, tokenizer=tokenizer, overwrite=True)
+    recipe.run(tmp_path / "out")
+    runs = json.loads((tmp_path / "out" / "results.json").read_text())["runs"]
+    assert {run["steps"] for run in runs} == {-(-900 // 64)}
+    assert (outputs / "from-000000000.npz").exists()
+    monkeypatch.setattr("effjax.distill.teacher_cache.computed", None)  # the folder is read
+    replace(recipe, seeds=(0, 1)).run(tmp_path / "out", accept_changes=True)
 
 
 def test_hidden_states_are_not_compared_across_tokenizers(

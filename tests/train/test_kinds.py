@@ -14,7 +14,9 @@ from effjax.train import Training, fit, predict
 TRAINING = Training(epochs=25, batch_size=16, learning_rate=1e-2)
 
 
-@pytest.mark.parametrize("head", ["token-classification", "question-answering"])
+@pytest.mark.parametrize(
+    "head", ["token-classification", pytest.param("question-answering", marks=pytest.mark.slow)]
+)
 def test_a_head_over_tokens_learns(head, encoded: Encoded, tmp_path: Path) -> None:
     """A tag is the token's parity; an answer is the one token 7 or 8 that every example has."""
     model = create(

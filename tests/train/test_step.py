@@ -1,6 +1,8 @@
 """The step: parts of a batch, moving averages, steps that are left out."""
 
+import gc
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,11 +15,12 @@ from effjax.data.encode import Encoded
 from effjax.data.layouts import Layout
 from effjax.distill import HiddenMSE, Piecewise, SoftTargets, TaskLoss, Weighted
 from effjax.models import Model, Outputs, Runtime
-from effjax.train.step import TrainState, init_state, make_train_step
+from effjax.train.step import KEPT, TrainState, _make_train_step, init_state, make_train_step
 from effjax.train.training import Training
 from effjax.tree import flatten
 
 TASK = Weighted(task=(1.0, TaskLoss()))
+MAPS = Path("/proc/self/maps")
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +148,23 @@ def test_what_is_computed_again_is_the_same(model: Model, encoded: Encoded, rema
     assert found["none"][0] == pytest.approx(found[remat][0], rel=1e-6)
     for path, moment in found["none"][1].items():
         np.testing.assert_allclose(found[remat][1][path], moment, atol=1e-7, err_msg=path)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not MAPS.exists(), reason="memory maps are counted as Linux has them")
+def test_steps_that_are_not_kept_give_their_memory_back(still: Model, encoded: Encoded) -> None:
+    """Of an experiment with many arms each compiles a step of its own."""
+    parts = tuple((part, {}) for part in parts_of(encoded, 1))
+    found = []
+    _make_train_step.cache_clear()
+    for i in range(2 * KEPT + 1):
+        training = Training(weight_decay=0.1 + i)
+        make_train_step(still, TASK, training)(first_state(still, training), parts)
+        gc.collect()
+        found.append(len(MAPS.read_text().splitlines()))
+    begun, full, end = found[0], found[KEPT - 1], found[-1]
+    assert full - begun > 100 * (KEPT - 1)
+    assert end - full < 0.5 * (full - begun)
 
 
 def test_a_model_for_inference_is_not_trained(model: Model) -> None:
