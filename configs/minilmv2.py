@@ -1,4 +1,4 @@
-"""MiniLMv2: relations of queries, keys and values, split into 48 heads (arXiv 2012.15828).
+"""MiniLMv2: relations of queries, keys and values, split into 64 heads (arXiv 2012.15828).
 
     effjax run configs/minilmv2.py
 
@@ -23,9 +23,9 @@ recipe = GeneralDistillation(
     teacher="google-bert/bert-large-uncased",
     student=Student(name="MiniLMv2-6x384", model=NewModel(size="minilm-l6-h384")),
     objective=Weighted(
-        queries=(1.0, RelationKL(of="q", heads=48, layers=LAYERS)),
-        keys=(1.0, RelationKL(of="k", heads=48, layers=LAYERS)),
-        values=(1.0, RelationKL(of="v", heads=48, layers=LAYERS)),
+        queries=(1.0, RelationKL(of="q", heads=64, layers=LAYERS)),
+        keys=(1.0, RelationKL(of="k", heads=64, layers=LAYERS)),
+        values=(1.0, RelationKL(of="v", heads=64, layers=LAYERS)),
     ),
     training=Training(
         batch_size=256,

@@ -191,7 +191,9 @@ def test_the_way_to_the_first_step_is_timed(tmp_path: Path) -> None:
     (warm,) = results["warm"]
     assert list(warm) == ["imported", "loaded", "prepared", "stepped"]
     assert list(warm.values()) == sorted(warm.values())
-    assert results["median"] == warm["stepped"] < results["cold"]["stepped"]
+    assert results["median"] == warm["stepped"]
+    compiling, cached = (x["stepped"] - x["prepared"] for x in (results["cold"], warm))
+    assert cached < 0.8 * compiling
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from flax.typing import Initializer
 
 from effjax.layers.dropout import Dropout
 from effjax.layers.feedforward import ACTIVATIONS
-from effjax.layers.linear import Linear, product
+from effjax.layers.linear import Linear, product_with_words
 from effjax.layers.norm import LayerNorm
 from effjax.types import Array, Float
 
@@ -141,7 +141,7 @@ class WordHead(nn.Module):
 
     def decoded(self, y_BLE: Float[Array, "B L E"], words_VE: Array) -> Float[Array, "B L V"]:
         """The logits without their bias."""
-        return product(y_BLE, words_VE.T, 1, self.dtype)
+        return product_with_words(y_BLE, words_VE, self.dtype)
 
 
 class MaskedLMHead(WordHead):

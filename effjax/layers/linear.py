@@ -64,6 +64,27 @@ def turned(x: Array) -> Array:
     )
 
 
+def product_with_words(
+    y: Float[Array, "*batch E"], words_VE: Float[Array, "V E"], dtype: str
+) -> Float[Array, "*batch V"]:
+    """y @ words.T, as `product`."""
+    words_EV = words_VE.T if dtype == "float32" else transposed(words_VE)
+    return product(y, words_EV, 1, dtype)
+
+
+@jax.custom_vjp
+def transposed(x: Float[Array, "V E"]) -> Float[Array, "E V"]:
+    """x.T for a `product`, whose gradient is laid out by itself.
+
+    XLA would fold it into the product that the gradient comes from, and a CPU then has no product
+    of bfloat16 for it.
+    """
+    return x.T
+
+
+transposed.defvjp(lambda x: (x.T, None), lambda _, cotangent: (turned(cotangent),))
+
+
 @jax.custom_vjp
 def add_bias(y: Float[Array, "T O"], bias: Float[Array, "O"]) -> Float[Array, "T O"]:
     """y + bias, whose gradient is the product of a row of ones with the cotangent.

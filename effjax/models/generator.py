@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from effjax.layers.feedforward import ACTIVATIONS
-from effjax.layers.linear import Linear, product
+from effjax.layers.linear import Linear, product_with_words
 from effjax.layers.norm import LayerNorm
 from effjax.models import registry
 from effjax.models.architecture import Architecture
@@ -128,7 +128,7 @@ class Generator(nn.Module):
             x_BLD, _ = block(x_BLD, shared, {}, deterministic)
         asked_BPD, dtype = at_places(x_BLD, places_BP), self.runtime.dtype
         y_BPE = self.norm(ACTIVATIONS[self.config.activation](self.dense(asked_BPD)))
-        return product(y_BPE, words_VE.T, 1, dtype) + self.bias.astype(dtype)
+        return product_with_words(y_BPE, words_VE, dtype) + self.bias.astype(dtype)
 
 
 class WithGenerator(PostNormEncoder):

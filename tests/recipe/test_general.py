@@ -116,7 +116,7 @@ def test_masked_words_and_the_teacher_s_logits(
         head="masked-lm",
         student=Student(name="half", layers=(0,)),
         objective=Weighted(soft=(5.0, SoftTargets(temperature=2.0)), mlm=(2.0, MaskedLM())),
-        training=replace(RECIPE.training, epochs=1),
+        training=replace(RECIPE.training, epochs=1, dtype="bfloat16"),
         mask_rate=0.3,
         logits_at=logits_at,
     )
