@@ -1,6 +1,7 @@
 """More texts to distil on: words replaced by what a masked LM has in their place."""
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,6 @@ from effjax.models.model import Model, forward, inputs
 from effjax.tree import flatten
 from effjax.types import Array, Batch, Int
 
-Progress = Callable[[int, int], None]
 Place = tuple[int, int]
 """A text and one of its words."""
 
@@ -57,14 +57,12 @@ def augmented(
     how: Augmentation,
     *,
     batch_size: int = 64,
-    progress: Progress = lambda i, n: None,
 ) -> Examples:
     """Every example and its copies, which have its labels.
 
     Args:
         model: a masked LM.
         tokenizer: its own, of WordPiece.
-        progress: called with (batches done, batches).
 
     Raises:
         ValueError: the model has no masked-lm head, or the tokenizer is of another kind.
@@ -78,7 +76,7 @@ def augmented(
         )
     texts = list(dict.fromkeys(text for column in examples.texts for text in column))
     words = [words_of(tokenizer, text) for text in texts]
-    found = candidates(words, model, tokenizer, how.candidates, batch_size, progress)
+    found = candidates(words, model, tokenizer, how.candidates, batch_size)
     names = np.array(tokenizer.convert_ids_to_tokens(range(len(tokenizer))))
     number = {text: i for i, text in enumerate(texts)}
 
@@ -114,7 +112,6 @@ def candidates(
     tokenizer: Any,
     count: int,
     batch_size: int,
-    progress: Progress,
 ) -> dict[Place, np.ndarray]:
     """The ids of the words that may stand in each place; a place beyond what the model reads has
     none.
@@ -122,7 +119,7 @@ def candidates(
     made = tokenizer(
         list(words), is_split_into_words=True, truncation=True, max_length=model.config.max_length
     )
-    masked, places, found = [], [], dict[Place, np.ndarray]()
+    masked, masks, places, found = [], [], [], dict[Place, np.ndarray]()
     pieces: dict[Place, tuple[int, ...]] = {}
     for text, ids in enumerate(made["input_ids"]):
         of_word: dict[int, list[int]] = {}
@@ -132,13 +129,14 @@ def candidates(
         for word, at in of_word.items():
             if len(at) == 1:
                 masked.append([*ids[: at[0]], tokenizer.mask_token_id, *ids[at[0] + 1 :]])
+                masks.append(at[0])
                 places.append((text, word))
             else:
                 pieces[text, word] = tuple(ids[i] for i in at)
     whole = whole_words(tokenizer)
     count = min(count, len(whole))
     if masked:
-        filled = fill(model, masked, tokenizer.mask_token_id, whole, count, batch_size, progress)
+        filled = fill(model, masked, np.array(masks, np.int32), whole, count, batch_size)
         found |= dict(zip(places, filled, strict=True))
     near = neighbours(model, sorted(set(pieces.values())), whole, count)
     return found | {place: near[of] for place, of in pieces.items()}
@@ -153,37 +151,33 @@ def whole_words(tokenizer: Any) -> np.ndarray:
 def fill(
     model: Model,
     masked: list[list[int]],
-    mask_id: int,
+    at: np.ndarray,
     whole: np.ndarray,
     count: int,
     batch_size: int,
-    progress: Progress,
 ) -> np.ndarray:
-    """The `count` words that the model finds most probable behind the mask of each sequence."""
+    """The `count` words that the model finds most probable in each sequence, where its mask is."""
     model, offsets = model.for_inference(), np.cumsum([0, *map(len, masked)])
     ids = np.fromiter((i for row in masked for i in row), np.int32, count=int(offsets[-1]))
     number = np.arange(len(masked), dtype=np.int32)
     encoded = Encoded(ids, np.zeros_like(ids), offsets, None, number)
     found = np.zeros((len(masked), count), np.int32)
-    batches = eval_batches(encoded, batch_size, pad_id=model.config.pad_token_id, layout="padded")
-    for i, batch in enumerate(batches):
-        place = (batch["input_ids"] == mask_id).argmax(axis=1)[:, None]
+    pad_id = model.config.pad_token_id
+    for batch in eval_batches(encoded, batch_size, pad_id=pad_id, layout="padded"):
+        place = at[batch["example"]][:, None]
         read = inputs(model.config, {**batch, "predicted": place})
         real = batch["example"] >= 0
         best = np.asarray(most_probable(model, read, jnp.asarray(whole), count))
         found[batch["example"][real]] = best[real]
-        progress(i + 1, len(batches))
     return found
 
 
-def _most_probable(
+@functools.partial(jax.jit, static_argnums=3)
+def most_probable(
     model: Model, batch: Batch, whole: Int[Array, "words"], count: int
 ) -> Int[Array, "B count"]:
     logits: Any = forward(model, batch).logits
     return whole[jax.lax.top_k(logits[:, 0, whole], count)[1]]
-
-
-most_probable = jax.jit(_most_probable, static_argnums=3)
 
 
 def neighbours(

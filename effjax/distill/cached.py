@@ -94,6 +94,11 @@ def taken(array: np.ndarray, at: np.ndarray) -> np.ndarray:
     return found
 
 
+def pair_offsets(offsets: np.ndarray) -> np.ndarray:
+    """Where the pairs of tokens of each example begin; the last is the end."""
+    return np.concatenate([[0], np.cumsum(np.square(np.diff(offsets)))])
+
+
 def places_of(by: By, batch: Mapping[str, np.ndarray], offsets: np.ndarray) -> np.ndarray:
     """Where in the arrays the examples [N], tokens [B, L] or pairs [B, L, L] of a batch stand; -1
     for padding, and for two tokens of different examples.
@@ -102,7 +107,7 @@ def places_of(by: By, batch: Mapping[str, np.ndarray], offsets: np.ndarray) -> n
         return batch[by]
     token, lengths = batch["token"], np.diff(offsets)
     example = np.searchsorted(offsets, token, side="right") - 1
-    begin = np.concatenate([[0], np.cumsum(np.square(lengths))])[example]
+    begin = pair_offsets(offsets)[example]
     place = token - offsets[example]
     at = (begin + place * lengths[np.minimum(example, len(lengths) - 1)])[..., None]
     at = at + place[:, None]

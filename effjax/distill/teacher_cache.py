@@ -17,7 +17,7 @@ import numpy as np
 
 from effjax.data.batches import eval_batches
 from effjax.data.encode import Encoded, rows
-from effjax.distill.cached import HEADS_AXIS, By, CachedOutputs, Kept, Key, places_of
+from effjax.distill.cached import HEADS_AXIS, By, CachedOutputs, Kept, Key, pair_offsets, places_of
 from effjax.distill.objective import Needs
 from effjax.files import atomic_file, write_json
 from effjax.models.base import Outputs
@@ -86,8 +86,8 @@ def cache_outputs(
 
 def bounds(encoded: Encoded) -> dict[By, np.ndarray]:
     """Where each example begins in arrays by example, by token and by pair; the last is the end."""
-    pairs = np.concatenate([[0], np.cumsum(np.square(encoded.lengths))])
-    return {"example": np.arange(len(encoded) + 1), "token": encoded.offsets, "pair": pairs}
+    examples, tokens = np.arange(len(encoded) + 1), encoded.offsets
+    return {"example": examples, "token": tokens, "pair": pair_offsets(tokens)}
 
 
 def computed(

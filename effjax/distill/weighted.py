@@ -58,9 +58,11 @@ class Named:
     objective: Objective
 
     def __post_init__(self) -> None:
-        changing = self.weight.points if isinstance(self.weight, Piecewise) else ()
-        fixed = () if isinstance(self.weight, Piecewise) else (self.weight,)
-        if not all(map(math.isfinite, (*fixed, *(x for _, x in changing)))):
+        if isinstance(self.weight, Piecewise):
+            numbers = [weight for _, weight in self.weight.points]
+        else:
+            numbers = [self.weight]
+        if not all(map(math.isfinite, numbers)):
             raise ValueError(
                 f"objective {self.name!r}: the weight is {self.weight}; expected finite numbers"
             )

@@ -160,7 +160,8 @@ class GeneralDistillation:
 
     def train(self, prepared: Prepared, folder: Path, save_to: Path, how: FitOptions) -> None:
         """Trains and evaluates; a result.json in `folder` says that this is done."""
-        corpus, teacher, student = prepared.corpus, prepared.teacher, prepared.student
+        corpus, student = prepared.corpus, prepared.student
+        teacher = prepared.teacher.for_inference()
         teachers, masking = {"teacher": teacher}, self.masking(corpus.tokenizer)
 
         def look(model: Model, aux: Aux) -> dict[str, float]:

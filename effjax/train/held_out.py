@@ -1,5 +1,6 @@
 """What an objective comes to on examples that nothing is learned from."""
 
+import functools
 from collections.abc import Mapping
 
 import jax
@@ -47,7 +48,8 @@ def evaluate_objective(
     return {"loss": sum(weights[name] * x for name, x in means.items()), **means}
 
 
-def _term_sums(
+@functools.partial(jax.jit, static_argnums=0)
+def term_sums(
     objective: Weighted,
     model: Model,
     aux: Aux,
@@ -61,6 +63,3 @@ def _term_sums(
     teachers = {name: apply(x.module, x.params, inputs) for name, x in live.items()}
     terms = objective.measure(aux, student, teachers, batch, progress=1.0, key=key).values()
     return jnp.stack([x for term in terms for x in (term.mean(jnp.ones(())), term.total())])
-
-
-term_sums = jax.jit(_term_sums, static_argnums=0)

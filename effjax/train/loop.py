@@ -124,15 +124,12 @@ def fit(
             what the model or a teacher can read.
         Interrupted: the system asked the process to end; a checkpoint was saved before.
     """
-    if training.patience is not None and evaluation is None:
-        raise ValueError(
-            f"training: patience is {training.patience}, but nothing is evaluated after an epoch; "
-            "leave it out"
-        )
     teachers = teachers or {}
     run = {name: teacher for name, teacher in teachers.items() if isinstance(teacher, Model)}
-    for name, reader in {"this model": model, **run}.items():
-        check_reads(name, reader, encoded)
+    check_evaluated(training, evaluation)
+    check_reads("this model", model, encoded)
+    for name, teacher in run.items():
+        check_reads(f"teacher {name!r}", teacher, encoded)
     begun = time.perf_counter()
     devices = mesh.build()
     batches = TrainBatches(
@@ -181,6 +178,15 @@ def fit(
         loop.run(stack.enter_context(Interruption()))
     trained, aux = model.replace(params=loop.saved.params), loop.saved.state.trainables["aux"]
     return Fit(trained, aux, loop.saved.step, time.perf_counter() - begun, loop.loss)
+
+
+def check_evaluated(training: Training, evaluation: Evaluation | None) -> None:
+    """Raises a ValueError for a training that is to stop early by no evaluation."""
+    if training.patience is not None and evaluation is None:
+        raise ValueError(
+            f"training: patience is {training.patience}, but nothing is evaluated after an epoch; "
+            "leave it out"
+        )
 
 
 def check_reads(name: str, model: Model, encoded: Encoded) -> None:

@@ -130,9 +130,8 @@ def make_train_step(model: Model, objective: Weighted, training: Training) -> St
     Returns:
         A step that takes the micro-batches of a batch, each with the outputs of teachers that were
         run before, `((batch, outputs),)` for a whole one; and the teachers that it is to run. Its
-        metrics are `loss`, every term of the objective
-        by name, `grad_norm`, `learning_rate` and, with `skip_spikes`, `skipped`: 1 for a step that
-        was left out.
+        metrics are `loss`, every term of the objective by name, `grad_norm`, `learning_rate` and,
+        with `skip_spikes`, `skipped`: 1 for a step that was left out.
     """
     constants = {name: getattr(training, name) for name in COMPILED}
     shape = (model.architecture, model.config, model.runtime)

@@ -70,13 +70,7 @@ def main() -> None:
     key = jax.random.key(0)
     head = {"head": "sequence-classification", "labels": ("negative", "positive"), "key": key}
     teacher = hf.from_pretrained(settings.teacher, runtime=Runtime.auto(), **head)
-    examples = load(get_task("glue/sst2"), "train")
-    some = dataclasses.replace(
-        examples,
-        texts=tuple(column[: settings.phrases] for column in examples.texts),
-        labels=examples.labels[: settings.phrases],
-        idx=examples.idx[: settings.phrases],
-    )
+    some = load(get_task("glue/sst2"), "train").take(range(settings.phrases))
     encoded = encode(hf.load_tokenizer(settings.teacher), some, 128)
     student = init_student(teacher, layers=range(0, teacher.config.num_layers, 2))
     configs = {"teacher": teacher.config}
@@ -92,7 +86,9 @@ def main() -> None:
         size = sum(file.stat().st_size for file in folder.iterdir())
 
     training = Training(batch_size=settings.batch_size)
-    batches = TrainBatches(encoded=encoded, batch_size=settings.batch_size, seed=0, pad_id=0)
+    batches = TrainBatches(
+        encoded=encoded, batch_size=settings.batch_size, seed=0, pad_id=teacher.config.pad_token_id
+    )
     step = make_train_step(student, OBJECTIVE, training)
     live = {"teacher": teacher.for_inference()}
 
