@@ -192,8 +192,7 @@ def test_the_way_to_the_first_step_is_timed(tmp_path: Path) -> None:
     assert list(warm) == ["imported", "loaded", "prepared", "stepped"]
     assert list(warm.values()) == sorted(warm.values())
     assert results["median"] == warm["stepped"]
-    compiling, cached = (x["stepped"] - x["prepared"] for x in (results["cold"], warm))
-    assert cached < 0.8 * compiling
+    assert results["compiled"] > 0  # and none with a warm cache, where the script would stop
 
 
 @pytest.mark.slow

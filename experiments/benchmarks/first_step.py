@@ -3,8 +3,8 @@
     python experiments/benchmarks/first_step.py
 
 A checkpoint with random weights is saved first; then processes are begun one after the other, each
-of which loads it and does one step. The first one fills the cache and is reported apart. Writes
-paper/results/first_step.json.
+of which loads it and does one step. The first one fills the cache and is reported apart; the others
+compile nothing, or the script stops. Writes paper/results/first_step.json.
 """
 
 import dataclasses
@@ -22,6 +22,8 @@ import tyro
 ROOT = Path(__file__).resolve().parents[2]
 BAR = 4.0
 """Seconds, for BERT-base on two cores."""
+MISS = "/jax/compilation_cache/cache_misses"
+"""JAX's name of what happens when a program is not found in its cache."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,7 @@ def child(folder: Path, batch: int, length: int) -> None:
     from effjax import cache
 
     cache.enable()
+    import jax
     import numpy as np
 
     from effjax import hf
@@ -54,6 +57,10 @@ def child(folder: Path, batch: int, length: int) -> None:
     from effjax.train import Training, make_train_step
     from effjax.train.step import init_state
 
+    compiled: list[str] = []
+    jax.monitoring.register_event_listener(
+        lambda event, **_: compiled.append(event) if event == MISS else None
+    )
     done = {"imported": time.time()}
     model = hf.from_pretrained(folder)
     done["loaded"] = time.time()
@@ -64,16 +71,20 @@ def child(folder: Path, batch: int, length: int) -> None:
     done["prepared"] = time.time()
     _, metrics = make_train_step(model, objective, training)(state, ((full, {}),))
     float(metrics["loss"])
-    print(json.dumps({**done, "stepped": time.time()}))
+    done["stepped"] = time.time()
+    print(json.dumps({"done": done, "compiled": len(compiled)}))
 
 
-def measure(folder: Path, shape: list[str], cache: Path) -> dict[str, float]:
-    """Seconds from the start of a process to the end of each part of its way."""
+def measure(folder: Path, shape: list[str], cache: Path) -> tuple[dict[str, float], int]:
+    """Seconds from the start of a process to the end of each part of its way; and how many
+    programs it has compiled.
+    """
     environment = os.environ | {"EFFJAX_CACHE": str(cache), "JAX_PLATFORMS": "cpu"}
     begun = time.time()
     command = [sys.executable, __file__, "child", str(folder), *shape]
     run = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    return {name: at - begun for name, at in json.loads(run.stdout.splitlines()[-1]).items()}
+    found = json.loads(run.stdout.splitlines()[-1])
+    return {name: at - begun for name, at in found["done"].items()}, found["compiled"]
 
 
 def main() -> None:
@@ -95,7 +106,11 @@ def main() -> None:
         )
         hf.save_pretrained(model, Path(folder) / "model")
         places = Path(folder) / "model", settings.shape.split("x"), Path(folder) / "cache"
-        cold, *warm = [measure(*places) for _ in range(1 + settings.processes)]
+        cold, compiled = measure(*places)
+        rest = [measure(*places) for _ in range(settings.processes)]
+    if any(again for _, again in rest):
+        raise ValueError(f"with a warm cache processes compiled {[n for _, n in rest]} programs")
+    warm = [seconds for seconds, _ in rest]
     median = float(np.median([seconds["stepped"] for seconds in warm]))
     results: dict[str, Any] = {
         "machine": machine(),
@@ -103,6 +118,7 @@ def main() -> None:
         "model": settings.model,
         "shape": settings.shape,
         "cold": cold,
+        "compiled": compiled,
         "warm": warm,
         "median": median,
         "bar": BAR,
