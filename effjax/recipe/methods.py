@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import jax
 
+from effjax import hf
 from effjax.data.encode import Encoded
 from effjax.data.masking import Masking
 from effjax.distill import GeneratorLM, MaskedLM, ReplacedTokens, Weighted
@@ -53,12 +54,15 @@ class Beginning:
     runtime: Runtime
     seed: int
 
-    def model(self, new: NewModel, head: Head, labels: tuple[str, ...] = ()) -> Model:
-        """A model with random weights.
+    def model(self, new: NewModel | str, head: Head, labels: tuple[str, ...] = ()) -> Model:
+        """A model with random weights; or one from a hub id or folder, where its head may be new.
 
         Raises:
             ValueError: there is no such architecture or size, or its sizes do not fit together.
         """
+        if isinstance(new, str):
+            key = jax.random.key(self.seed)
+            return hf.from_pretrained(new, head=head, key=key, runtime=self.runtime)
         return new_model(
             new,
             head,
@@ -71,7 +75,7 @@ class Beginning:
         )
 
 
-def masked_lm(begin: Beginning, new: NewModel) -> Method:
+def masked_lm(begin: Beginning, new: NewModel | str) -> Method:
     """The words behind the masks. Source: arXiv 1810.04805, section 3.1, without next sentences."""
     return Method(
         model=begin.model(new, "masked-lm"),

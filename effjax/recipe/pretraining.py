@@ -1,4 +1,4 @@
-"""Pretraining: a new encoder on unlabelled text, as a masked LM or as ELECTRA's discriminator."""
+"""Pretraining: an encoder on unlabelled text, as a masked LM or as ELECTRA's discriminator."""
 
 import json
 import time
@@ -33,20 +33,23 @@ from effjax.types import Aux
 
 @dataclass(frozen=True, kw_only=True)
 class Pretraining:
-    """A new encoder, trained on text without labels.
+    """An encoder, new or from elsewhere, trained on text without labels.
 
     Attributes:
         corpus: text files with one document per line, datasets of TFDS ("wiki40b/en", "pg19"), or
             tasks, whose training texts are taken.
         held_out: documents set aside, on which the model is evaluated after every epoch.
-        tokenizer: a Hugging Face hub id or folder; None trains a WordPiece vocabulary on the
+        source: a Hugging Face hub id or folder of an encoder to go on with, which brings its
+            tokenizer; a head that it lacks begins with random weights. None for a new encoder.
+        tokenizer: of a new encoder, a hub id or folder; None trains a WordPiece vocabulary on the
             corpus.
         vocab_size: of that new vocabulary.
-        model: the encoder's shape.
+        model: a new encoder's shape.
         generator: the shape of ELECTRA's generator, which makes this the pretraining of a
             discriminator; None is a masked LM.
         discriminator_weight: of the discriminator's loss beside the generator's.
         training: how it is trained.
+        steps: how many, where that is not to follow from `training.epochs`.
         mask_rate: share of the tokens that are to be predicted.
         on_bad: whether a bad line of a text file stops the run, or is left out and counted.
         seed: of the weights, what is held out, batch order, masks and dropout.
@@ -56,17 +59,26 @@ class Pretraining:
 
     corpus: tuple[str, ...]
     held_out: int
+    source: str | None = None
     tokenizer: str | None = None
     vocab_size: int = 8000
     model: NewModel = field(default_factory=NewModel)
     generator: NewModel | None = None
     discriminator_weight: float = 50.0
     training: Training
+    steps: int | None = None
     mask_rate: float = 0.15
     on_bad: OnBad = "stop"
     seed: int = 0
     mesh: Mesh = field(default_factory=Mesh)
     wandb_project: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.source is not None and (self.tokenizer is not None or self.generator is not None):
+            raise ValueError(
+                f"pretraining goes on with {self.source}, which brings its tokenizer and has no "
+                "generator; leave tokenizer and generator out"
+            )
 
     def run(self, out: Path, *, accept_changes: bool = False) -> None:
         """Pretrains into `out`, going on where an interrupted run of the same recipe stopped.
@@ -110,6 +122,7 @@ class Pretraining:
                 seed=self.seed,
                 folder=folder,
                 masking=method.masking,
+                steps=self.steps,
                 evaluation=look,
                 progress=bars.training(f"seed {self.seed}"),
                 **how,
@@ -132,10 +145,11 @@ class Pretraining:
 
     def prepare(self) -> Corpus:
         """The corpus, tokenised."""
+        tokenizer = self.source or self.tokenizer
         return read_corpus(
             self.corpus,
             held_out=self.held_out,
-            tokenizer=None if self.tokenizer is None else hf.load_tokenizer(self.tokenizer),
+            tokenizer=None if tokenizer is None else hf.load_tokenizer(tokenizer),
             vocab_size=self.vocab_size,
             max_length=self.training.max_length,
             seed=self.seed,
@@ -152,7 +166,7 @@ class Pretraining:
             seed=self.seed,
         )
         if self.generator is None:
-            return masked_lm(begin, self.model)
+            return masked_lm(begin, self.source or self.model)
         weight = self.discriminator_weight
         return replaced_tokens(begin, self.model, self.generator, weight=weight)
 
