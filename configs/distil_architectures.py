@@ -32,7 +32,7 @@ parameters in words and 4 layers, is the fastest.
 """
 
 from effjax.distill import HiddenMSE, SoftTargets, Weighted
-from effjax.recipe import Distillation, NewModel, Search, Student, Teacher
+from effjax.recipe import Distillation, Method, NewModel, Search, Student, Teacher
 from effjax.train import Training
 
 BERT = NewModel(architecture="bert", hidden=192, layers=4, heads=4, ffn=768, dropout=0.1)
@@ -62,8 +62,13 @@ recipe = Distillation(
         Student(name="MobileBERT", model=MOBILEBERT),
         Student(name="SqueezeBERT", model=SQUEEZEBERT),
     ),
-    objective=Weighted(
-        soft=(1.0, SoftTargets(temperature=2.0)), hidden=(10.0, HiddenMSE(layers="last"))
+    methods=(
+        Method(
+            name="distilled",
+            objective=Weighted(
+                soft=(1.0, SoftTargets(temperature=2.0)), hidden=(10.0, HiddenMSE(layers="last"))
+            ),
+        ),
     ),
     training=Training(epochs=3, batch_size=64, b2=0.98, dtype="bfloat16"),
     search=Search(learning_rates=(3e-4,), steps=150, validation=2000),

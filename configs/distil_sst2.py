@@ -26,7 +26,7 @@ tried, and were not better on dev either). These trials are not among the result
 """
 
 from effjax.distill import HiddenMSE, SoftTargets, Weighted
-from effjax.recipe import Distillation, Search, Student, Teacher
+from effjax.recipe import Distillation, Method, Search, Student, Teacher
 from effjax.train import Training
 
 recipe = Distillation(
@@ -38,9 +38,14 @@ recipe = Distillation(
         training=Training(epochs=3, batch_size=32, learning_rate=5e-5, dtype="bfloat16"),
     ),
     students=(Student(name="3-layer", layers=(1, 3, 5)), Student(name="2-layer", layers=(2, 5))),
-    objective=Weighted(
-        soft=(1.0, SoftTargets(temperature=2.0)),
-        hidden=(100.0, HiddenMSE(layers="uniform", project=False)),
+    methods=(
+        Method(
+            name="distilled",
+            objective=Weighted(
+                soft=(1.0, SoftTargets(temperature=2.0)),
+                hidden=(100.0, HiddenMSE(layers="uniform", project=False)),
+            ),
+        ),
     ),
     training=Training(epochs=2, batch_size=32, dtype="bfloat16"),
     search=Search(learning_rates=(1e-4, 2e-4, 4e-4), steps=300, validation=2000),

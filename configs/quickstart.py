@@ -12,7 +12,7 @@ random 62.25 % of 5,000 test sentences.
 """
 
 from effjax.distill import HiddenMSE, SoftTargets, Weighted
-from effjax.recipe import Distillation, Search, Student, Teacher
+from effjax.recipe import Distillation, Method, Search, Student, Teacher
 from effjax.train import Training
 
 recipe = Distillation(
@@ -27,9 +27,14 @@ recipe = Distillation(
         training=Training(epochs=2, batch_size=32, learning_rate=6e-4, b2=0.98, max_length=48),
     ),
     students=(Student(name="2-layer", layers=(0, 2)),),
-    objective=Weighted(
-        soft=(1.0, SoftTargets(temperature=2.0)),
-        hidden=(1.0, HiddenMSE(layers=((2, 3),), project=False)),
+    methods=(
+        Method(
+            name="distilled",
+            objective=Weighted(
+                soft=(1.0, SoftTargets(temperature=2.0)),
+                hidden=(1.0, HiddenMSE(layers=((2, 3),), project=False)),
+            ),
+        ),
     ),
     training=Training(epochs=10, batch_size=32, b2=0.98, max_length=48),
     search=Search(learning_rates=(5e-4, 1e-3), steps=200, validation=1000),

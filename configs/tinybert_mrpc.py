@@ -13,7 +13,7 @@ pairs. Epochs and rates are those of the paper's section 4.2 from memory.
 """
 
 from effjax.distill import AttentionMSE, Augmentation, HiddenMSE, SoftTargets, Weighted
-from effjax.recipe import Distillation, Search, Stage, Student, Teacher
+from effjax.recipe import Distillation, Method, Search, Stage, Student, Teacher
 from effjax.train import Training
 
 recipe = Distillation(
@@ -25,20 +25,26 @@ recipe = Distillation(
         training=Training(epochs=3, batch_size=32, learning_rate=3e-5),
     ),
     teacher_runs="every step",
-    students=(Student(name="TinyBERT", source="runs/tinybert_general/student"),),
-    before=(
-        Stage(
-            name="layers",
-            objective=Weighted(
-                embedding=(1.0, HiddenMSE(layers=((0, 0),))),
-                hidden=(4.0, HiddenMSE(layers="uniform")),
-                attention=(4.0, AttentionMSE(layers="uniform")),
+    students=(Student(name="TinyBERT-4", source="runs/tinybert_general/student"),),
+    methods=(
+        Method(
+            name="TinyBERT",
+            before=(
+                Stage(
+                    name="layers",
+                    objective=Weighted(
+                        embedding=(1.0, HiddenMSE(layers=((0, 0),))),
+                        hidden=(4.0, HiddenMSE(layers="uniform")),
+                        attention=(4.0, AttentionMSE(layers="uniform")),
+                    ),
+                    epochs=20,
+                    learning_rate=5e-5,
+                ),
             ),
-            training=Training(epochs=20, batch_size=32, learning_rate=5e-5),
+            objective=Weighted(soft=(1.0, SoftTargets(temperature=1.0))),
         ),
     ),
-    objective=Weighted(soft=(1.0, SoftTargets(temperature=1.0))),
-    training=Training(epochs=3, batch_size=32),
+    training=Training(epochs=20 + 3, batch_size=32),
     search=Search(learning_rates=(1e-5, 2e-5, 3e-5), steps=300, validation=400),
     seeds=(0, 1, 2),
 )

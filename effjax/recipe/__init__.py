@@ -4,12 +4,13 @@ from effjax.recipe.distillation import Distillation
 from effjax.recipe.finetuning import Finetuning
 from effjax.recipe.general import GeneralDistillation
 from effjax.recipe.pretraining import Pretraining
-from effjax.recipe.spec import NewModel, Search, Stage, Student, Teacher
+from effjax.recipe.spec import Method, NewModel, Search, Stage, Student, Teacher
 
 __all__ = [
     "Distillation",
     "Finetuning",
     "GeneralDistillation",
+    "Method",
     "NewModel",
     "Pretraining",
     "Search",

@@ -1,4 +1,4 @@
-"""The arms of a distillation experiment: a student and its controls, trained alike."""
+"""The arms of a distillation experiment: one student's methods and controls, trained alike."""
 
 import functools
 import json
@@ -11,14 +11,14 @@ import jax
 import numpy as np
 
 from effjax import hf
-from effjax.distill import CachedOutputs, TaskLoss, Weighted, init_student
+from effjax.distill import CachedOutputs, init_student
 from effjax.files import atomic_file, write_json
 from effjax.models.base import Runtime
 from effjax.models.model import Model, init_params
 from effjax.recipe.new_models import new_model
 from effjax.recipe.prepare import Data
 from effjax.recipe.provenance import commit, finish
-from effjax.recipe.spec import Search, Stage, Student
+from effjax.recipe.spec import RANDOM, Method, Search, Stage, Student
 from effjax.train import Training, evaluate, fit
 from effjax.train.checkpoint import forget_checkpoints
 from effjax.train.curves import draw_curves
@@ -63,8 +63,6 @@ class Bench:
         own: the same in those of each student that has a tokenizer of its own, by name.
         teacher: the trained teacher.
         outputs: its outputs over the transfer examples; itself, where it is run in every step.
-        before: the stages before the last one.
-        objective: of the distilled arm.
         training: of every arm; the learning rate is replaced by the chosen one.
         how: mesh and what else every training is called with.
         out: the experiment's folder.
@@ -74,8 +72,6 @@ class Bench:
     own: Mapping[str, Data]
     teacher: Model
     outputs: Model | CachedOutputs
-    before: tuple[Stage, ...]
-    objective: Weighted
     training: Training
     how: FitOptions
     out: Path
@@ -84,13 +80,14 @@ class Bench:
         """The task in the tokens that this student reads."""
         return self.own.get(student.name, self.data)
 
-    def last(self, rate: float) -> Stage:
-        """The last stage, with the chosen learning rate."""
-        training = replace(self.training, learning_rate=rate)
-        return Stage(name="last", objective=self.objective, training=training)
+    def last(self, method: Method, rate: float) -> Stage:
+        """A method's last stage, with the chosen learning rate."""
+        epochs = self.training.epochs - sum(stage.epochs for stage in method.before)
+        end = {"objective": method.objective, "epochs": epochs, "learning_rate": rate}
+        return Stage(name="last", **end)
 
 
-def start(teacher: Model, student: Student, arm: str, *, seed: int) -> Model:
+def start(teacher: Model, student: Student, method: Method, *, seed: int) -> Model:
     """The student before training; in the random arm its arrays are random.
 
     Args:
@@ -98,7 +95,7 @@ def start(teacher: Model, student: Student, arm: str, *, seed: int) -> Model:
     """
     key = jax.random.key(seed)
     model = made(teacher, student, key).replace(runtime=Runtime.auto())
-    if arm != "random":
+    if method is not RANDOM:
         return model
     return model.replace(params=init_params(model.table, model.config, key))
 
@@ -133,7 +130,6 @@ class Trained(NamedTuple):
 def train(
     bench: Bench,
     student: Student,
-    arm: str,
     begun: Trained,
     stage: Stage,
     *,
@@ -142,16 +138,17 @@ def train(
     progress: Progress,
     steps: int | None = None,
 ) -> Trained:
-    """Trains one arm in one more stage."""
-    distilled = arm == "distilled"
+    """Trains a student in one more stage."""
+    training = replace(bench.training, epochs=stage.epochs, learning_rate=stage.learning_rate)
+    read = stage.objective.needs(begun.model.config, {"teacher": bench.teacher.config})
     result = fit(
-        begun.model.replace(runtime=stage.training.runtime()),
+        begun.model.replace(runtime=training.runtime()),
         bench.read_by(student).transfer,
-        stage.objective if distilled else Weighted(task=(1.0, TaskLoss())),
-        stage.training,
+        stage.objective,
+        training,
         seed=seed,
         folder=folder,
-        teachers={"teacher": bench.outputs} if distilled else {},
+        teachers={name: bench.outputs for name in read},
         steps=steps,
         progress=progress,
         **bench.how,
@@ -160,33 +157,39 @@ def train(
 
 
 def lead_up(
-    bench: Bench, student: Student, arm: str, *, seed: int, folder: Path, progress: Progress
+    bench: Bench, student: Student, method: Method, *, seed: int, folder: Path, progress: Progress
 ) -> Trained:
     """The student before the last stage: as it starts, or as all the others have left it."""
-    found = Trained(start(bench.teacher, student, arm, seed=seed), 0, 0.0)
-    for stage in bench.before:
+    found = Trained(start(bench.teacher, student, method, seed=seed), 0, 0.0)
+    for stage in method.before:
         where = {"seed": seed, "folder": folder / stage.name, "progress": progress}
-        found = train(bench, student, arm, found, stage, **where)
+        found = train(bench, student, found, stage, **where)
     return found
 
 
 def choose_rate(
-    bench: Bench, student: Student, arm: str, search: Search, progress: Callable[[str], Progress]
+    bench: Bench,
+    student: Student,
+    method: Method,
+    search: Search,
+    progress: Callable[[str], Progress],
 ) -> float:
     """The learning rate with the best headline metric on validation after a short run."""
     data = bench.read_by(student)
     if data.validation is None or len(search.learning_rates) == 1:
         return search.learning_rates[0]
-    folder = bench.out / "runs" / student.name / arm / "search"
+    folder = bench.out / "runs" / student.name / method.name / "search"
     files = {rate: folder / f"{rate:g}.json" for rate in search.learning_rates}
     if left := [rate for rate, file in files.items() if not exists(file)]:
-        who, label = (bench, student, arm), f"{student.name} {arm}, search"
-        begun = lead_up(*who, seed=search.seed, folder=folder, progress=progress(label))
+        label = f"{student.name} {method.name}, search"
+        where = {"seed": search.seed, "folder": folder, "progress": progress(label)}
+        begun = lead_up(bench, student, method, **where)
         for rate in left:
             model = train(
-                *who,
+                bench,
+                student,
                 begun,
-                bench.last(rate),
+                bench.last(method, rate),
                 seed=search.seed,
                 folder=folder / f"{rate:g}",
                 progress=progress(f"{label} {rate:g}"),
@@ -195,7 +198,7 @@ def choose_rate(
             metrics = evaluate(model, data.task, data.validation).metrics
             by_first(functools.partial(write_json, files[rate], metrics))
             by_first(functools.partial(forget_checkpoints, folder / f"{rate:g}"))
-        by_first(lambda: forget_stages(bench.before, folder))
+        by_first(lambda: forget_stages(method.before, folder))
     metric = data.task.metrics[0]
     scores = {rate: json.loads(file.read_text())[metric] for rate, file in files.items()}
     return max(scores, key=lambda rate: scores[rate])
@@ -204,7 +207,7 @@ def choose_rate(
 def run_arm(
     bench: Bench,
     student: Student,
-    arm: str,
+    method: Method,
     *,
     seed: int,
     rate: float,
@@ -216,19 +219,19 @@ def run_arm(
     Args:
         save_to: where the trained model is saved as a Hugging Face folder; None for nowhere.
     """
-    folder = bench.out / "runs" / student.name / arm / f"seed-{seed}"
+    folder = bench.out / "runs" / student.name / method.name / f"seed-{seed}"
     if exists(folder / "result.json"):
         return read_run(folder)
     where = {"seed": seed, "folder": folder, "progress": progress}
-    begun = lead_up(bench, student, arm, **where)
-    model, steps, seconds = train(bench, student, arm, begun, bench.last(rate), **where)
+    begun = lead_up(bench, student, method, **where)
+    model, steps, seconds = train(bench, student, begun, bench.last(method, rate), **where)
     data, scores, right = bench.read_by(student), {}, {}
     for name, prepared in data.evaluation.items():
         scores[name], right[name] = evaluate(model, data.task, prepared)
     if save_to is not None:
         save(model, save_to, data.tokenizer, scores)
-    run = Run(student.name, arm, seed, rate, steps, seconds, commit(), scores, right)
-    by_first(lambda: forget_stages(bench.before, folder))
+    run = Run(student.name, method.name, seed, rate, steps, seconds, commit(), scores, right)
+    by_first(lambda: forget_stages(method.before, folder))
     by_first(lambda: write_run(run, folder))
     return run
 

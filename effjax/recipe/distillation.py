@@ -1,4 +1,4 @@
-"""Distillation: one teacher, several students, each against two controls of its size."""
+"""Distillation: one teacher, several students and methods, against controls of their size."""
 
 import itertools
 import json
@@ -12,7 +12,7 @@ import numpy as np
 
 from effjax import hf, measure
 from effjax.data.tables import TextFiles
-from effjax.distill import Augmentation, CachedOutputs, Needs, Weighted, cache_outputs
+from effjax.distill import Augmentation, CachedOutputs, Needs, cache_outputs
 from effjax.models.base import Runtime
 from effjax.models.model import Model
 from effjax.recipe.arms import Bench, Run, choose_rate, run_arm, start
@@ -20,7 +20,7 @@ from effjax.recipe.prepare import Data, prepare_data, train_teacher, untrained_t
 from effjax.recipe.progress import Bars
 from effjax.recipe.provenance import RECIPE, provenance
 from effjax.recipe.report import Size, publish, results
-from effjax.recipe.spec import Search, Stage, Student, Teacher, fit_options
+from effjax.recipe.spec import Method, Search, Student, Teacher, check_methods, fit_options
 from effjax.train import Mesh, Training, evaluate
 from effjax.train.claim import claim
 from effjax.train.processes import by_first
@@ -28,10 +28,10 @@ from effjax.train.processes import by_first
 
 @dataclass(frozen=True, kw_only=True)
 class Distillation:
-    """One teacher, students distilled from it, and their controls.
+    """One teacher, students distilled from it by one method or several, and their controls.
 
-    For every student there are arms of the same size and number of steps: `distilled` learns from
-    `objective`; `control` starts from the same arrays and learns from the labels; of a student that
+    For every student there are arms of the same size and number of steps: one for each of
+    `methods`; `control` starts from the same arrays and learns from the labels; of a student that
     is made of teacher layers, `random` starts from random arrays and learns from the labels.
 
     A student with a tokenizer of its own reads its own tokens of the same texts; where these are
@@ -51,8 +51,7 @@ class Distillation:
         teacher_outputs: a folder where they are kept, for other recipes with the same teacher and
             data too; None keeps them in memory.
         students: the students' shapes.
-        before: stages that every arm goes through first, the distilled one with their objectives.
-        objective: what the distilled arm minimises.
+        methods: what students minimise, by name; one alone is best called "distilled".
         training: how every arm is trained.
         search: how every arm's learning rate is chosen.
         seeds: each arm is trained once with each.
@@ -71,8 +70,7 @@ class Distillation:
     teacher_runs: Literal["once", "every step"] = "once"
     teacher_outputs: str | None = None
     students: tuple[Student, ...]
-    before: tuple[Stage, ...] = ()
-    objective: Weighted
+    methods: tuple[Method, ...]
     training: Training
     search: Search
     seeds: tuple[int, ...] = (0,)
@@ -81,12 +79,15 @@ class Distillation:
     wandb_project: str | None = None
     latency: tuple[tuple[int, int], ...] = ((1, 128), (32, 128))
 
+    def __post_init__(self) -> None:
+        check_methods(self.methods, self.training.epochs)
+
     def run(self, out: Path, *, accept_changes: bool = False) -> None:
         """Runs the experiment into `out`, going on where an interrupted run of the same recipe
         stopped.
 
-        Writes results.json, table.md and figure.png, and the teacher and each student's first
-        distilled seed as Hugging Face folders.
+        Writes results.json, table.md and figure.png, and the teacher, and every student by every
+        method with the first seed, as Hugging Face folders.
 
         Args:
             accept_changes: goes on with what another recipe left in `out`; the results then list
@@ -145,8 +146,7 @@ class Distillation:
         for name, prepared in data.evaluation.items():
             scores[name], right[name] = evaluate(teacher, data.task, prepared)
         outputs = self.outputs(teacher, data, wanted, bars)
-        last = (self.objective, self.training)
-        bench = Bench(data, own, teacher, outputs, self.before, *last, how, out)
+        bench = Bench(data, own, teacher, outputs, self.training, how, out)
         return bench, scores, right
 
     def outputs(
@@ -171,7 +171,7 @@ class Distillation:
         Raises:
             ValueError: it compares token by token, and a student's tokens are not the teacher's.
         """
-        wanted, objectives = Needs(), [*(stage.objective for stage in self.before), self.objective]
+        wanted, objectives = Needs(), [x.objective for m in self.methods for x in (*m.before, m)]
         for student, objective in itertools.product(self.students, objectives):
             config = self.begun(teacher, student).config
             found = objective.needs(config, {"teacher": teacher.config})
@@ -193,32 +193,28 @@ class Distillation:
 
     def begun(self, teacher: Model, student: Student) -> Model:
         """A student before training, as it is measured."""
-        return start(teacher, student, "distilled", seed=self.seeds[0])
+        return start(teacher, student, self.methods[0], seed=self.seeds[0])
 
     def train_arms(self, bench: Bench, bars: Bars) -> list[Run]:
-        """Every arm of every student with every seed; the first distilled seed is saved."""
-        bars.expect(sum(len(student.arms) for student in self.students) * len(self.seeds))
+        """Every arm of every student with every seed; each method's first seed is saved."""
+        arms = [(x, arm) for x in self.students for arm in (*self.methods, *x.controls)]
+        bars.expect(len(arms) * len(self.seeds))
         runs = []
-        for student in self.students:
-            rates = {
-                arm: choose_rate(bench, student, arm, self.search, bars.training)
-                for arm in student.arms
-            }
+        for student, arm in arms:
+            rate = choose_rate(bench, student, arm, self.search, bars.training)
             for seed in self.seeds:
-                for arm in student.arms:
-                    label = f"{student.name} {arm}, seed {seed}"
-                    published = arm == "distilled" and seed == self.seeds[0]
-                    run = run_arm(
-                        bench,
-                        student,
-                        arm,
-                        seed=seed,
-                        rate=rates[arm],
-                        save_to=bench.out / "students" / student.name if published else None,
-                        progress=bars.training(label),
-                    )
-                    bars.advance()
-                    runs.append(run)
+                kept = arm in self.methods and seed == self.seeds[0]
+                run = run_arm(
+                    bench,
+                    student,
+                    arm,
+                    seed=seed,
+                    rate=rate,
+                    save_to=bench.out / "students" / student.name / arm.name if kept else None,
+                    progress=bars.training(f"{student.name} {arm.name}, seed {seed}"),
+                )
+                bars.advance()
+                runs.append(run)
         return runs
 
     def measure(self, bench: Bench, bars: Bars) -> dict[str, Size]:

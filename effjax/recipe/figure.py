@@ -5,7 +5,10 @@ from typing import Any
 
 from effjax.files import atomic_file
 
-MARKS = {"distilled": "o", "control": "s", "random": "^"}
+MARKS = "oDvPXd"
+"""Of methods, one after the other."""
+
+CONTROLS = {"control": "s", "random": "^"}
 
 
 def draw(report: dict[str, Any], path: Path) -> None:
@@ -25,7 +28,8 @@ def draw(report: dict[str, Any], path: Path) -> None:
         point(panel, report, "teacher", report["teacher"][name], "*", "black", "teacher")
         for student, arms in report["students"].items():
             for i, (arm, scores) in enumerate(arms.items()):
-                point(panel, report, student, scores[name], MARKS[arm], f"C{i}", f"{student} {arm}")
+                mark = CONTROLS.get(arm, MARKS[i % len(MARKS)])
+                point(panel, report, student, scores[name], mark, f"C{i}", f"{student} {arm}")
         shape = next(iter(report["sizes"]["teacher"]["latency"]))
         panel.set(
             title=f"{report['task']} {name}",

@@ -15,7 +15,7 @@ from effjax.files import atomic_file, write_json
 from effjax.measure import Latency, Speedup
 from effjax.recipe.arms import Run
 from effjax.recipe.figure import draw
-from effjax.recipe.spec import ARMS
+from effjax.recipe.spec import CONTROL, RANDOM
 
 Report = dict[str, Any]
 
@@ -40,13 +40,9 @@ def results(
     provenance: Mapping[str, Any],
 ) -> Report:
     """All numbers of an experiment in one dict."""
-    students = list(dict.fromkeys(run.student for run in runs))
-    groups = {
-        (s, arm): [r for r in runs if (r.student, r.arm) == (s, arm)]
-        for s in students
-        for arm in ARMS
-    }
-    groups = {key: group for key, group in groups.items() if group}
+    groups: dict[str, dict[str, list[Run]]] = {}
+    for run in runs:
+        groups.setdefault(run.student, {}).setdefault(run.arm, []).append(run)
     metric = task.metrics[0]
     return {
         "task": task.name,
@@ -58,28 +54,31 @@ def results(
         "students": {
             student: {
                 arm: {
-                    name: arm_summary(groups[student, arm], name, metric, scores[metric])
+                    name: arm_summary(group, name, metric, scores[metric])
                     for name, scores in teacher_scores.items()
                 }
-                for arm in ARMS
-                if (student, arm) in groups
+                for arm, group in arms.items()
             }
-            for student in students
+            for student, arms in groups.items()
         },
         "comparisons": {
-            student: {
-                f"distilled - {arm}": {
-                    name: compare(groups[student, "distilled"], groups[student, arm], name)
-                    for name in teacher_right
-                }
-                for arm in ("control", "random")
-                if (student, arm) in groups and not task.regression
-            }
-            for student in students
+            student: {} if task.regression else comparisons(arms, list(teacher_right))
+            for student, arms in groups.items()
         },
         "sizes": {name: size_fields(size) for name, size in sizes.items()},
         "runs": [run_fields(run) for run in runs],
         **provenance,
+    }
+
+
+def comparisons(arms: Mapping[str, Sequence[Run]], sets: Sequence[str]) -> dict[str, Any]:
+    """Every method against every control of one student."""
+    controls = [arm for arm in arms if arm in (CONTROL.name, RANDOM.name)]
+    return {
+        f"{method} - {control}": {name: compare(group, arms[control], name) for name in sets}
+        for method, group in arms.items()
+        if method not in controls
+        for control in controls
     }
 
 

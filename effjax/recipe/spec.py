@@ -1,17 +1,11 @@
 """The parts that a recipe is made of, and what all recipes say of their trainings."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-from effjax.distill import Weighted
+from effjax.distill import TaskLoss, Weighted
 from effjax.train import Mesh, Training
 from effjax.train.loop import FitOptions
-
-Arm = Literal["distilled", "control", "random"]
-ARMS: tuple[Arm, ...] = ("distilled", "control", "random")
-"""The ways to train one student: from the objective, or from the labels, then also from random
-arrays.
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,25 +84,67 @@ class Student:
             )
 
     @property
-    def arms(self) -> tuple[Arm, ...]:
-        """How it is trained; one that is not made of the teacher's layers has no start to lose."""
-        return ARMS if self.layers is not None else ("distilled", "control")
+    def controls(self) -> "tuple[Method, ...]":
+        """What methods are compared with; a student that is not made of the teacher's layers has
+        no start to lose.
+        """
+        return (CONTROL,) if self.layers is None else (CONTROL, RANDOM)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A training before the one that a recipe ends with, such as TinyBERT's of intermediate layers.
+    """A training before a method's last one, such as TinyBERT's of intermediate layers.
 
     Attributes:
         name: what its folder is called.
-        objective: what a distilled arm minimises; the others learn from the labels for as many
-            steps.
-        training: how it is trained; its learning rate is not searched for.
+        objective: what is minimised.
+        epochs: how long, out of the epochs of the whole training.
+        learning_rate: its own, which is not searched for.
     """
 
     name: str
     objective: Weighted
-    training: Training
+    epochs: int
+    learning_rate: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """A way to train a student: what it minimises, at once or in stages.
+
+    Attributes:
+        name: what tables call it.
+        objective: what is minimised in the end.
+        before: stages before that. All methods take as many epochs, those of the stages included.
+    """
+
+    name: str
+    objective: Weighted
+    before: tuple[Stage, ...] = ()
+
+
+CONTROL = Method(name="control", objective=Weighted(task=(1.0, TaskLoss())))
+"""From the labels, without a teacher."""
+
+RANDOM = Method(name="random", objective=CONTROL.objective)
+"""The same, from random arrays."""
+
+
+def check_methods(methods: tuple[Method, ...], epochs: int) -> None:
+    """Raises a ValueError for names that are taken, and for stages that leave no epoch."""
+    names = [method.name for method in methods]
+    taken = [name for name in names if names.count(name) > 1 or name in ("control", "random")]
+    if not names or taken:
+        raise ValueError(
+            f"methods are named {', '.join(names) or 'not at all'}; expected one or more, each of "
+            "its own name, which is not that of an arm without a teacher, control or random"
+        )
+    for method in methods:
+        if (spent := sum(stage.epochs for stage in method.before)) >= epochs:
+            raise ValueError(
+                f"method {method.name!r}: its stages take {spent} epochs of training.epochs, "
+                f"{epochs}, and leave none for its last objective"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,14 +154,14 @@ class Search:
 
     Attributes:
         learning_rates: the candidates; with a single one there is no search.
-        steps: of each short run.
+        steps: of each short run; None for runs as long as the real ones.
         validation: training examples set aside to judge by; with a single candidate too, so that
             recipes with and without a search train on the same ones.
         seed: of the short runs.
     """
 
     learning_rates: tuple[float, ...]
-    steps: int
+    steps: int | None
     validation: int
     seed: int = 1000
 

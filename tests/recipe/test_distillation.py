@@ -13,13 +13,19 @@ from effjax import hf
 from effjax.data import toy
 from effjax.distill import AttentionMSE, Augmentation, HiddenMSE, SentenceMSE, SoftTargets, Weighted
 from effjax.hf import from_pretrained
-from effjax.recipe import Distillation, Search, Stage, Student, Teacher, arms
-from effjax.recipe.spec import ARMS, NewModel
+from effjax.recipe import Distillation, Method, Search, Stage, Student, Teacher, arms
+from effjax.recipe.spec import CONTROL, RANDOM, NewModel
 from effjax.train import Training
 from effjax.train.logs import read_history
 from tests.recipe.test_finetuning import tiny_encoder
 
 SMALL = Training(epochs=1, batch_size=64, learning_rate=1e-3, max_length=32)
+
+
+def distilled(objective: Weighted, *before: Stage) -> tuple[Method, ...]:
+    """The methods of a recipe with a single one."""
+    return (Method(name="distilled", objective=objective, before=before),)
+
 
 RECIPE = Distillation(
     task="toy/sentiment",
@@ -27,8 +33,8 @@ RECIPE = Distillation(
     held_out=100,
     teacher=Teacher(hidden=16, layers=2, heads=2, vocab_size=200, training=SMALL),
     students=(Student(name="1-layer", layers=(1,)),),
-    objective=Weighted(
-        soft=(1.0, SoftTargets(temperature=2.0)), hidden=(1.0, HiddenMSE(project=False))
+    methods=distilled(
+        Weighted(soft=(1.0, SoftTargets(temperature=2.0)), hidden=(1.0, HiddenMSE(project=False)))
     ),
     training=SMALL,
     search=Search(learning_rates=(1e-3, 2e-3), steps=2, validation=64),
@@ -72,7 +78,8 @@ def test_results_say_everything(out: Path) -> None:
     difference = report["comparisons"]["1-layer"]["distilled - control"]["validation"]
     assert difference["low"] <= difference["difference"] <= difference["high"]
     assert report["sizes"]["1-layer"]["params"] < report["sizes"]["teacher"]["params"]
-    assert report["recipe"]["objective"]["terms"][0]["objective"]["type"] == "SoftTargets"
+    (method,) = report["recipe"]["methods"]
+    assert method["objective"]["terms"][0]["objective"]["type"] == "SoftTargets"
     assert {"commit", "machine", "wall_seconds"} <= set(report)
     assert {run["commit"] for run in runs} == {report["commit"]}
     assert report["teacher_training"]["commit"] == report["commit"]
@@ -87,7 +94,10 @@ def test_every_training_leaves_its_curves_and_no_checkpoint(out: Path) -> None:
 
 def test_the_control_starts_where_the_student_does(out: Path) -> None:
     teacher = from_pretrained(out / "teacher")
-    begin = {arm: arms.start(teacher, RECIPE.students[0], arm, seed=0) for arm in ARMS}
+    begin = {
+        arm.name: arms.start(teacher, RECIPE.students[0], arm, seed=0)
+        for arm in (*RECIPE.methods, CONTROL, RANDOM)
+    }
     kernel = {
         arm: model.params["layer_0"]["feedforward"]["up"]["kernel"] for arm, model in begin.items()
     }
@@ -100,7 +110,7 @@ def test_the_control_starts_where_the_student_does(out: Path) -> None:
 
 
 def test_the_student_loads_in_transformers(out: Path) -> None:
-    folder = out / "students" / "1-layer"
+    folder = out / "students" / "1-layer" / "distilled"
     tokenizer = AutoTokenizer.from_pretrained(folder)
     hf_model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     texts = ["the plot was not very good", "a superb film"]
@@ -153,7 +163,9 @@ def test_students_of_other_architectures_and_tokenizers(
     recipe = replace(
         RECIPE,
         students=(Student(name="new", model=new), Student(name="own", source=source)),
-        objective=Weighted(soft=(1.0, SoftTargets(temperature=2.0)), sentence=(1.0, SentenceMSE())),
+        methods=distilled(
+            Weighted(soft=(1.0, SoftTargets(temperature=2.0)), sentence=(1.0, SentenceMSE()))
+        ),
         search=Search(learning_rates=(1e-3,), steps=1, validation=0),
         seeds=(0,),
     )
@@ -161,12 +173,13 @@ def test_students_of_other_architectures_and_tokenizers(
     report = json.loads((tmp_path / "out" / "results.json").read_text())
     arms_of = {name: list(found) for name, found in report["students"].items()}
     assert arms_of == {"new": ["distilled", "control"], "own": ["distilled", "control"]}
-    made, own = (from_pretrained(tmp_path / "out" / "students" / name) for name in arms_of)
+    students = {name: tmp_path / "out" / "students" / name / "distilled" for name in arms_of}
+    made, own = map(from_pretrained, students.values())
     teacher = from_pretrained(tmp_path / "out" / "teacher")
     assert made.architecture.name == "distilbert"
     assert made.config.vocab_size == teacher.config.vocab_size != own.config.vocab_size
     assert own.config.vocab_size <= 80
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out" / "students" / "own")
+    tokenizer = AutoTokenizer.from_pretrained(students["own"])
     assert len(tokenizer) == own.config.vocab_size
 
 
@@ -174,26 +187,33 @@ def test_students_of_other_architectures_and_tokenizers(
 def test_layers_are_learned_in_a_stage_of_their_own(
     out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As TinyBERT's; the last stage of the arm goes on from there, and so do the searched ones. The
-    other arms learn from the labels for as many steps.
+    """As TinyBERT's; the method's last stage goes on from there, and so do the searched ones. The
+    other method, and the controls, take as many steps in one training.
     """
     small_words(monkeypatch)
     layers = Weighted(hidden=(1.0, HiddenMSE(layers="last")), attention=(1.0, AttentionMSE()))
-    before = Stage(name="layers", objective=layers, training=replace(SMALL, epochs=2))
-    prediction = Weighted(soft=(1.0, SoftTargets()))
-    staged = replace(RECIPE, before=(before,), objective=prediction, seeds=(0,))
+    before = Stage(name="layers", objective=layers, epochs=2, learning_rate=2e-3)
+    soft = Weighted(soft=(1.0, SoftTargets()))
+    methods = (*distilled(soft, before), Method(name="at once", objective=soft))
+    staged = replace(RECIPE, methods=methods, training=replace(SMALL, epochs=3), seeds=(0,))
     staged = replace(staged, teacher_runs="every step")
     shutil.copytree(out / "teacher", tmp_path / "out" / "teacher")
     shutil.copytree(out / "runs" / "teacher", tmp_path / "out" / "runs" / "teacher")
     staged.run(tmp_path / "out")
-    runs = json.loads((tmp_path / "out" / "results.json").read_text())["runs"]
-    assert {run["steps"] for run in runs} == {3 * 7}
+    report = json.loads((tmp_path / "out" / "results.json").read_text())
+    names = [run["arm"] for run in report["runs"]]
+    assert names == ["distilled", "at once", "control", "random"]
+    assert {run["steps"] for run in report["runs"]} == {3 * 7}
+    pairs = [f"{a} - {b}" for a in names[:2] for b in names[2:]]
+    assert list(report["comparisons"]["1-layer"]) == pairs
     folder = tmp_path / "out" / "runs" / "1-layer"
-    first = {arm: folder / arm / "seed-0" / "layers" for arm in ("distilled", "control")}
-    terms = {arm: set(read_history(where)[0]) for arm, where in first.items()}
-    assert {"hidden", "attention"} <= terms["distilled"] and "task" in terms["control"]
-    assert "soft" in read_history(folder / "distilled" / "seed-0")[0]
-    assert (folder / "distilled" / "seed-0" / "layers" / "curves.png").exists()
+    stage = folder / "distilled" / "seed-0" / "layers"
+    (layers_of, *_), (last, *_) = read_history(stage), read_history(stage.parent)
+    assert {"hidden", "attention"} <= set(layers_of) and "soft" not in layers_of
+    assert "soft" in last and "hidden" not in last
+    assert json.loads((stage / "training.json").read_text())["training"]["learning_rate"] == 2e-3
+    assert "task" in read_history(folder / "control" / "seed-0")[0]
+    assert (stage / "curves.png").exists()
     assert not list((tmp_path / "out").rglob("checkpoints"))
 
 
@@ -203,7 +223,7 @@ def test_a_teacher_does_not_run_on_tokens_of_others(
     source = str(tiny_encoder(tmp_path / "encoder", words=80))
     small_words(monkeypatch)
     recipe = replace(RECIPE, students=(Student(name="own", source=source),))
-    recipe = replace(recipe, objective=Weighted(soft=(1.0, SoftTargets())))
+    recipe = replace(recipe, methods=distilled(Weighted(soft=(1.0, SoftTargets()))))
     with pytest.raises(ValueError, match=r"'own' reads other tokens .* cannot run in every step"):
         replace(recipe, teacher_runs="every step").run(tmp_path / "out")
 
@@ -220,7 +240,7 @@ def test_arms_train_on_augmented_texts_from_outputs_in_a_folder(
         RECIPE,
         transfer=300,
         augmentation=Augmentation(source=str(source), copies=2, candidates=5),
-        objective=Weighted(soft=(1.0, SoftTargets())),
+        methods=distilled(Weighted(soft=(1.0, SoftTargets()))),
         search=Search(learning_rates=(1e-3,), steps=1, validation=0),
         seeds=(0,),
         teacher_outputs=str(outputs),
@@ -248,6 +268,17 @@ def test_hidden_states_are_not_compared_across_tokenizers(
         recipe.run(tmp_path / "out")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out" / "teacher").exists()  # nothing was trained in vain
+
+
+def test_methods_have_names_and_epochs_of_their_own() -> None:
+    soft = Weighted(soft=(1.0, SoftTargets()))
+    (method,) = distilled(soft)
+    for names in ((), ("soft", "soft"), ("soft", "control")):
+        with pytest.raises(ValueError, match="expected one or more, each of its own name"):
+            replace(RECIPE, methods=tuple(replace(method, name=name) for name in names))
+    stage = Stage(name="layers", objective=soft, epochs=1, learning_rate=1e-3)
+    with pytest.raises(ValueError, match=r"'distilled': its stages take 1 epochs .* leave none"):
+        replace(RECIPE, methods=distilled(soft, stage))
 
 
 @pytest.mark.parametrize("given", [{}, {"layers": (0,), "source": "somewhere"}])
