@@ -15,6 +15,7 @@ from effjax.distill import CachedOutputs, init_student
 from effjax.files import atomic_file, write_json
 from effjax.models.base import Runtime
 from effjax.models.model import Model, init_params
+from effjax.prune import narrowed
 from effjax.recipe.new_models import new_model
 from effjax.recipe.prepare import Data
 from effjax.recipe.provenance import commit, finish
@@ -104,7 +105,8 @@ def made(teacher: Model, student: Student, key: jax.Array) -> Model:
     """The student that a recipe describes, with the teacher's head and labels."""
     config = teacher.config
     if student.layers is not None:
-        return init_student(teacher, layers=student.layers)
+        begun = init_student(teacher, layers=student.layers)
+        return begun if student.hidden is None else narrowed(begun, student.hidden)
     if student.source is not None:
         return hf.from_pretrained(student.source, head=config.head, labels=config.labels, key=key)
     assert student.model is not None  # one of the three is given

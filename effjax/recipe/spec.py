@@ -61,17 +61,20 @@ class NewModel:
 
 @dataclass(frozen=True, kw_only=True)
 class Student:
-    """A student: some of the teacher's layers, a new model, or a pretrained one.
+    """A student: a part of the teacher, a new model, or a pretrained one.
 
     Attributes:
         name: what tables call it.
         layers: the teacher layers that it starts from, counted from 0.
+        hidden: the width that these are cut to, with as large a share of their heads and
+            feed-forward units, by importance (`effjax.prune.narrowed`); None for all of it.
         model: a new model, of any architecture; it reads the teacher's tokens.
         source: a hub id or folder of an encoder, of any architecture; it reads its own tokens.
     """
 
     name: str
     layers: tuple[int, ...] | None = None
+    hidden: int | None = None
     model: NewModel | None = None
     source: str | None = None
 
@@ -81,6 +84,11 @@ class Student:
             raise ValueError(
                 f"student {self.name!r} has {' and '.join(given) or 'none'} "
                 "of layers, model and source; expected one"
+            )
+        if self.hidden is not None and self.layers is None:
+            raise ValueError(
+                f"student {self.name!r} has hidden {self.hidden} and no layers of the teacher that "
+                "are cut to it"
             )
 
     @property

@@ -285,3 +285,8 @@ def test_methods_have_names_and_epochs_of_their_own() -> None:
 def test_a_student_is_one_thing(given: dict) -> None:
     with pytest.raises(ValueError, match="expected one"):
         Student(name="odd", **given)
+
+
+def test_a_width_is_of_the_teachers_layers() -> None:
+    with pytest.raises(ValueError, match="'odd' has hidden 8 and no layers"):
+        Student(name="odd", source="somewhere", hidden=8)

@@ -1,0 +1,185 @@
+"""Ways to distil a task, compared fairly at small scale: four tasks of GLUE, two small students.
+
+    xz -dc wiki-en.txt.xz | grep -E '.{100}' > wiki-en.txt     # a document is a paragraph
+    effjax run configs/wiki_relations.py
+    effjax run configs/wiki_relations_narrow.py
+    python experiments/methods_grid.py
+
+For each task all-MiniLM-L6-v2 is trained and teaches. A student begins with the same arrays in all
+methods, those of a general distillation, and is trained for as many epochs, the stages of TinyBERT
+and MiniLMv2 included. Each method chooses its learning rate alike: one run of the full length with
+each candidate, judged by training examples set aside. Then it is trained with three seeds, which
+differ in the new head, batch order and dropout, and evaluated on the dev set.
+
+What is done is not done again: a run that was interrupted goes on, `--tasks` and `--students` take
+a part. Writes paper/results/methods_grid.json, .md and .png of what there is.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import tyro
+from methods_report import publish
+
+from effjax.distill import (
+    AttentionMSE,
+    HiddenCosine,
+    HiddenMSE,
+    LogitMSE,
+    Objective,
+    PatientMSE,
+    RelationKL,
+    SoftTargets,
+    TaskLoss,
+    Weighted,
+)
+from effjax.recipe import Distillation, Method, Search, Stage, Student, Teacher
+from effjax.train import Training
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = "sentence-transformers/all-MiniLM-L6-v2"
+RATES = (1e-4, 3e-4)
+STAGE_RATE = 3e-4
+"""Of the stages that compare layers, which is not searched for."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Task:
+    """How one task is trained on.
+
+    Attributes:
+        epochs: of every student.
+        teacher_epochs: of the teacher.
+        transfer: how many training examples students see, None for all; the teacher sees all.
+        validation: training examples set aside for the choice of learning rates.
+    """
+
+    epochs: int = 6
+    teacher_epochs: int = 4
+    transfer: int | None = None
+    validation: int
+
+
+TASKS = {
+    "glue/mrpc": Task(validation=400),
+    "glue/stsb": Task(validation=500),
+    "glue/cola": Task(validation=800),
+    "glue/sst2": Task(epochs=4, teacher_epochs=2, transfer=10_000, validation=2000),
+}
+STUDENTS = {
+    "3-layer": "runs/wiki_relations/student",
+    "narrow": "runs/wiki_relations_narrow/student",
+}
+WIDE = ("DistilBERT", "PKD")
+"""Methods that compare hidden states as they are, of a student as wide as its teacher."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What to run.
+
+    Attributes:
+        tasks: of TASKS.
+        students: of STUDENTS.
+        seeds: each method is trained once with each.
+        out: where the runs are.
+        results: the result file; the table and the figure are beside it.
+    """
+
+    tasks: tuple[str, ...] = tuple(TASKS)
+    students: tuple[str, ...] = tuple(STUDENTS)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    out: Path = Path("runs/methods_grid")
+    results: Path = ROOT / "paper" / "results" / "methods_grid.json"
+
+
+def methods(predictions: Objective, epochs: int) -> tuple[Method, ...]:
+    """The ways to distil; `control` beside them is a student without a teacher.
+
+    Args:
+        predictions: what compares the logits, at the temperature that all but TinyBERT share.
+        epochs: of each stage that compares layers.
+    """
+    labels = TaskLoss()
+    hard = predictions if isinstance(predictions, LogitMSE) else SoftTargets(temperature=1.0)
+    layers = Weighted(
+        embedding=(1.0, HiddenMSE(layers=((0, 0),))),
+        hidden=(3.0, HiddenMSE(layers="uniform")),
+        attention=(3.0, AttentionMSE(layers="uniform")),
+    )
+    relations = Weighted(
+        queries=(1.0, RelationKL(of="q", heads=12)),
+        keys=(1.0, RelationKL(of="k", heads=12)),
+        values=(1.0, RelationKL(of="v", heads=12)),
+    )
+    stage = {"name": "layers", "epochs": epochs, "learning_rate": STAGE_RATE}
+    return (
+        Method(
+            name="soft targets",
+            objective=Weighted(task=(0.5, labels), soft=(0.5, predictions)),
+        ),
+        Method(
+            name="DistilBERT",
+            objective=Weighted(
+                soft=(5.0, predictions),
+                task=(2.0, labels),
+                cos=(1.0, HiddenCosine(layers="last")),
+            ),
+        ),
+        Method(
+            name="PKD",
+            objective=Weighted(
+                task=(0.5, labels),
+                soft=(0.5, predictions),
+                patient=(1.0, PatientMSE(layers="skip")),
+            ),
+        ),
+        Method(
+            name="TinyBERT",
+            before=(Stage(objective=layers, **stage),),
+            objective=Weighted(soft=(1.0, hard)),
+        ),
+        Method(
+            name="MiniLMv2",
+            before=(Stage(objective=relations, **stage),),
+            objective=Weighted(task=(1.0, labels)),
+        ),
+    )
+
+
+def recipe(task: str, student: str, seeds: tuple[int, ...]) -> Distillation:
+    """One task and student, by every method that the student's width allows."""
+    how = TASKS[task]
+    predictions = LogitMSE() if task == "glue/stsb" else SoftTargets(temperature=2.0)
+    every = methods(predictions, how.epochs // 2)
+    return Distillation(
+        task=task,
+        splits=("validation",),
+        transfer=how.transfer,
+        teacher=Teacher(
+            source=SOURCE,
+            training=Training(epochs=how.teacher_epochs, learning_rate=1e-4, dtype="bfloat16"),
+        ),
+        students=(Student(name=student, source=STUDENTS[student]),),
+        methods=tuple(m for m in every if student == "3-layer" or m.name not in WIDE),
+        training=Training(epochs=how.epochs, dtype="bfloat16"),
+        search=Search(learning_rates=RATES, steps=None, validation=how.validation),
+        seeds=seeds,
+        latency=((1, 32), (32, 32)),
+    )
+
+
+def main() -> None:
+    settings = tyro.cli(Settings, description=__doc__)
+    for student in settings.students:
+        for task in settings.tasks:
+            out = settings.out / student / task.replace("/", "_")
+            if not (out / "results.json").exists():
+                recipe(task, student, settings.seeds).run(out)
+    found = sorted(settings.out.glob("*/*/results.json"), key=lambda path: path.stat().st_mtime)
+    publish([json.loads(path.read_text()) for path in found], settings.results)
+
+
+if __name__ == "__main__":
+    main()
