@@ -71,8 +71,10 @@ STUDENTS = {
     "3-layer": "runs/wiki_relations/student",
     "narrow": "runs/wiki_relations_narrow/student",
 }
-WIDE = ("DistilBERT", "PKD")
-"""Methods that compare hidden states as they are, of a student as wide as its teacher."""
+WIDE = ("DistilBERT", "PKD", "TinyBERT")
+"""Methods that compare hidden states as they are, or heads one by one, which a student of its
+teacher's width and heads alone can do.
+"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
