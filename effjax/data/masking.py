@@ -30,7 +30,9 @@ class Masking:
     Source: arXiv 1810.04805, section 3.1 and appendix A.1; anew each time an example is seen, arXiv
     1907.11692, section 4.1. Deviations: tokens are chosen independently, so that `rate` of them
     are chosen on average and not of every example; the other token is never a special one, since a
-    padding id would move the positions of RoBERTa.
+    padding id would move the positions of RoBERTa. With `continuing`, words are chosen whole, and
+    what becomes of each of their tokens is drawn alone, as in the whole-word masking of the same
+    authors' README.
 
     Attributes:
         mask_id: the id of [MASK].
@@ -39,6 +41,8 @@ class Masking:
         rate: share of the tokens that are predicted.
         masked: share of these that the model sees as [MASK].
         replaced: share of these that it sees as a random token.
+        continuing: ids of the pieces that go on with the word before them, which are chosen with
+            it; empty for tokens that are chosen one by one.
         everywhere: a head over tokens answers for all of them, not for those with a label alone.
     """
 
@@ -48,6 +52,7 @@ class Masking:
     rate: float = 0.15
     masked: float = 0.8
     replaced: float = 0.1
+    continuing: tuple[int, ...] = ()
     everywhere: bool = False
 
     def __post_init__(self) -> None:
@@ -63,11 +68,11 @@ class Masking:
             raise ValueError(f"masking: all of {self.vocab_size} tokens are special")
 
     @classmethod
-    def of(cls, tokenizer: Any, *, rate: float = 0.15) -> "Masking":
+    def of(cls, tokenizer: Any, *, rate: float = 0.15, whole_words: bool = False) -> "Masking":
         """The masking for a Hugging Face tokenizer.
 
         Raises:
-            ValueError: it has no mask token.
+            ValueError: it has no mask token, or words are to be whole that nothing marks.
         """
         if tokenizer.mask_token_id is None:
             raise ValueError(f"{type(tokenizer).__name__} has no mask token to hide others behind")
@@ -76,6 +81,7 @@ class Masking:
             special=tuple(sorted(tokenizer.all_special_ids)),
             vocab_size=len(tokenizer),
             rate=rate,
+            continuing=continuing(tokenizer) if whole_words else (),
         )
 
     @functools.cached_property
@@ -94,7 +100,8 @@ class Masking:
         """
         ids, token = batch["input_ids"], batch["token"]
         keys = np.random.SeedSequence((seed, epoch, MASKS)).generate_state(3, np.uint64)
-        choice, fate, other = (noise(key, token) for key in keys)
+        choice = noise(keys[0], self.firsts(ids, token))
+        fate, other = (noise(key, token) for key in keys[1:])
         chosen = (token >= 0) & ~np.isin(ids, self.special) & below(choice, self.rate)
         length, most = ids.shape[1], self.most(ids.shape[1])
         chosen &= chosen.cumsum(axis=1) <= most
@@ -107,13 +114,45 @@ class Masking:
         places = {} if self.everywhere else {"predicted": predicted}
         return {**batch, "input_ids": seen, "labels": labels, **places}
 
+    def firsts(self, ids: np.ndarray, token: np.ndarray) -> np.ndarray:
+        """The place [B, L] of the first token of everyone's word; its own, if tokens are chosen one
+        by one.
+        """
+        if not self.continuing:
+            return token
+        begins = ~np.isin(ids, self.continuing)
+        column = np.maximum.accumulate(np.where(begins, np.arange(ids.shape[1]), 0), axis=1)
+        return np.take_along_axis(token, column, axis=1)
+
     def most(self, length: int) -> int:
         """P, room for the chosen tokens of a row: five standard deviations more than on average,
-        and a multiple of 8.
+        and a multiple of 8. Words of several pieces, of which few have more than two, double the
+        variance.
         """
         average = self.rate * length
-        wanted = average + 5 * math.sqrt(average * (1 - self.rate))
+        variance = average * (1 - self.rate) * (2 if self.continuing else 1)
+        wanted = average + 5 * math.sqrt(variance)
         return min(length, 8 * math.ceil(wanted / 8))
+
+
+def continuing(tokenizer: Any) -> tuple[int, ...]:
+    """The ids of the pieces that go on with a word, ascending.
+
+    Raises:
+        ValueError: the tokenizer is of a kind that marks neither these nor where words begin.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    kind, tokens = type(getattr(backend, "model", None)).__name__, tokenizer.get_vocab().items()
+    if kind == "WordPiece":
+        return tuple(sorted(i for token, i in tokens if token.startswith("##")))
+    begin, special = ("Ġ", "▁"), set(tokenizer.all_special_ids)
+    found = sorted(i for token, i in tokens if not token.startswith(begin) and i not in special)
+    if kind not in ("BPE", "Unigram") or len(found) + len(special) >= len(tokens):
+        raise ValueError(
+            f"{type(tokenizer).__name__} does not mark where words begin; expected WordPiece, or "
+            "pieces that begin with Ġ or ▁"
+        )
+    return tuple(found)
 
 
 def noise(key: np.uint64, index: np.ndarray) -> np.ndarray:

@@ -63,6 +63,7 @@ class GeneralDistillation:
         training: how it is trained.
         steps: how many, where that is not to follow from `training.epochs`.
         mask_rate: share of the tokens that are hidden from student and teacher; 0 for none.
+        whole_words: all pieces of a word are, or none.
         logits_at: the tokens that the masked-LM heads answer for.
         on_bad: whether a bad line of a text file stops the run, or is left out and counted.
         seed: of new weights, what is held out, batch order, masks and dropout.
@@ -79,6 +80,7 @@ class GeneralDistillation:
     training: Training
     steps: int | None = None
     mask_rate: float = 0.0
+    whole_words: bool = False
     logits_at: Literal["masked tokens", "all tokens"] = "masked tokens"
     on_bad: OnBad = "stop"
     seed: int = 0
@@ -155,7 +157,7 @@ class GeneralDistillation:
         """What is hidden of the text."""
         if not self.mask_rate:
             return None
-        masking = Masking.of(tokenizer, rate=self.mask_rate)
+        masking = Masking.of(tokenizer, rate=self.mask_rate, whole_words=self.whole_words)
         return replace(masking, everywhere=self.logits_at == "all tokens")
 
     def train(self, prepared: Prepared, folder: Path, save_to: Path, how: FitOptions) -> None:

@@ -51,6 +51,7 @@ class Pretraining:
         training: how it is trained.
         steps: how many, where that is not to follow from `training.epochs`.
         mask_rate: share of the tokens that are to be predicted.
+        whole_words: all pieces of a word are, or none.
         on_bad: whether a bad line of a text file stops the run, or is left out and counted.
         seed: of the weights, what is held out, batch order, masks and dropout.
         mesh: how the devices share the work.
@@ -68,6 +69,7 @@ class Pretraining:
     training: Training
     steps: int | None = None
     mask_rate: float = 0.15
+    whole_words: bool = False
     on_bad: OnBad = "stop"
     seed: int = 0
     mesh: Mesh = field(default_factory=Mesh)
@@ -159,7 +161,7 @@ class Pretraining:
     def method(self, tokenizer: Any) -> Method:
         """How this recipe pretrains."""
         begin = Beginning(
-            masking=Masking.of(tokenizer, rate=self.mask_rate),
+            masking=Masking.of(tokenizer, rate=self.mask_rate, whole_words=self.whole_words),
             pad_id=tokenizer.pad_token_id,
             max_length=self.training.max_length,
             runtime=self.training.runtime(),

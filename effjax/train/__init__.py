@@ -4,6 +4,16 @@ from effjax.train.evaluate import evaluate, predict
 from effjax.train.loop import fit
 from effjax.train.mesh import Mesh
 from effjax.train.step import TrainState, make_train_step
+from effjax.train.together import fit_together
 from effjax.train.training import Training
 
-__all__ = ["Mesh", "TrainState", "Training", "evaluate", "fit", "make_train_step", "predict"]
+__all__ = [
+    "Mesh",
+    "TrainState",
+    "Training",
+    "evaluate",
+    "fit",
+    "fit_together",
+    "make_train_step",
+    "predict",
+]

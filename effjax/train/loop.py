@@ -12,7 +12,7 @@ import numpy as np
 
 from effjax.data.batches import TrainBatches
 from effjax.data.encode import Encoded
-from effjax.data.layouts import Batch
+from effjax.data.layouts import ALL, Batch, Share
 from effjax.data.masking import Masking
 from effjax.distill import Weighted
 from effjax.models.base import EncoderConfig, Outputs
@@ -87,6 +87,7 @@ def fit(
     training: Training,
     *,
     seed: int,
+    order: int | None = None,
     folder: Path,
     mesh: Mesh = Mesh(),  # noqa: B008 - a frozen value
     masking: Masking | None = None,
@@ -105,6 +106,7 @@ def fit(
         encoded: the training examples.
         objective: what is minimised.
         seed: of batch order, masks, dropout and learned projections.
+        order: of batch order and masks, where these have a seed of their own.
         folder: one that all processes see, for `checkpoints/`, `metrics.jsonl` and `tensorboard/`.
         mesh: how the devices share the work; what comes out does not depend on it.
         masking: of a masked LM: what it has to predict.
@@ -132,15 +134,13 @@ def fit(
         check_reads(f"teacher {name!r}", teacher, encoded)
     begun = time.perf_counter()
     devices = mesh.build()
-    batches = TrainBatches(
-        encoded=encoded,
-        batch_size=training.batch_size,
-        seed=seed,
-        pad_id=model.config.pad_token_id,
-        layout=training.layout,
-        micro_batches=training.micro_batches,
-        share=share_of(devices),
+    batches = batches_of(
+        model,
+        encoded,
+        training,
+        seed=seed if order is None else order,
         masking=masking,
+        share=share_of(devices),
     )
     steps = steps or training.epochs * batches.per_epoch
     configs = {name: teacher.config for name, teacher in teachers.items()}
@@ -156,6 +156,7 @@ def fit(
 
     settings = {"model": model.config, "objective": objective, "training": training}
     settings |= {"seed": seed, "steps": steps}
+    settings |= {} if order is None else {"order": order}
     settings |= {} if masking is None else {"masking": masking}
     with ExitStack() as stack:
         checkpoints = stack.enter_context(open_run(folder, settings, accept_changes=accept_changes))
@@ -178,6 +179,28 @@ def fit(
         loop.run(stack.enter_context(Interruption()))
     trained, aux = model.replace(params=loop.saved.params), loop.saved.state.trainables["aux"]
     return Fit(trained, aux, loop.saved.step, time.perf_counter() - begun, loop.loss)
+
+
+def batches_of(
+    model: Model,
+    encoded: Encoded,
+    training: Training,
+    *,
+    seed: int,
+    masking: Masking | None,
+    share: Share = ALL,
+) -> TrainBatches:
+    """The batches of a training, in its order."""
+    return TrainBatches(
+        encoded=encoded,
+        batch_size=training.batch_size,
+        seed=seed,
+        pad_id=model.config.pad_token_id,
+        layout=training.layout,
+        micro_batches=training.micro_batches,
+        share=share,
+        masking=masking,
+    )
 
 
 def check_evaluated(training: Training, evaluation: Evaluation | None) -> None:

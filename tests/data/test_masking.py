@@ -5,6 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import Unigram
+from transformers import PreTrainedTokenizerFast
 
 from effjax.data import Encoded, TrainBatches, toy
 from effjax.data.encode import IGNORED
@@ -186,3 +189,45 @@ def test_a_tokenizer_says_what_is_special():
 def test_what_cannot_be_masked_is_named(changes: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
         replace(MASKING, **changes)
+
+
+def test_words_are_masked_whole(encoded: Encoded):
+    """Every third ordinary id goes on with the word before it: all of a word is chosen or nothing,
+    however batches are made, and as many tokens as else.
+    """
+    ids, rate = encoded.input_ids, []
+    whole = replace(MASKING, continuing=tuple(range(7, 105, 3)))
+    word = np.cumsum(~np.isin(ids, whole.continuing))
+    _, count = np.unique(word[ids >= 5], return_counts=True)
+    assert count.max() > 3
+    for epoch in range(10):
+        _, labels = by_token(encoded, epoch_of(batches(encoded, masking=whole), epoch))
+        chosen = labels[ids >= 5] != IGNORED
+        words = np.bincount(word[ids >= 5], chosen)[np.unique(word[ids >= 5])]
+        assert set(np.unique(words / count)) == {0.0, 1.0}
+        rate.append(chosen.mean())
+        padded = batches(encoded, masking=whole, layout="padded", micro_batches=2)
+        assert np.array_equal(labels, by_token(encoded, epoch_of(padded, epoch))[1])
+    assert np.mean(rate) == pytest.approx(0.15, abs=0.006)
+
+
+def test_pieces_that_go_on_with_a_word_are_known():
+    wordpiece = train_wordpiece(toy.examples("train", size=100).texts[0], 60, max_length=16)
+    found = Masking.of(wordpiece, whole_words=True).continuing
+    names = wordpiece.convert_ids_to_tokens(list(found))
+    assert names and all(name.startswith("##") for name in names)
+    assert len(names) == sum(name.startswith("##") for name in wordpiece.get_vocab())
+    assert Masking.of(wordpiece).continuing == ()
+    pieces = {"<s>": 0, "<mask>": 1, "▁a": 2, "b": 3, "▁c": 4, "d": 5}
+    kinds = {"pieces": pieces, "letters": {x.strip("▁"): i for x, i in pieces.items()}}
+    made = {
+        name: PreTrainedTokenizerFast(
+            tokenizer_object=Tokenizer(Unigram([(x, 0.0) for x in vocabulary], unk_id=0)),
+            unk_token="<s>",
+            mask_token="<mask>",
+        )
+        for name, vocabulary in kinds.items()
+    }
+    assert Masking.of(made["pieces"], whole_words=True).continuing == (3, 5)
+    with pytest.raises(ValueError, match="does not mark where words begin; expected WordPiece"):
+        Masking.of(made["letters"], whole_words=True)

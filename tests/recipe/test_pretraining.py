@@ -102,6 +102,33 @@ def test_a_masked_lm_learns_from_context(masked_lm: Path) -> None:
     assert not list(masked_lm.rglob("checkpoints"))
 
 
+def test_a_published_encoder_goes_on(masked_lm: Path, tmp_path: Path) -> None:
+    """With its own tokens; after a few steps it is as good as it was, and not as if it were new."""
+    (tmp_path / "texts.txt").write_text(texts(1100))
+    source = {"source": str(masked_lm / "model"), "corpus": (str(tmp_path / "texts.txt"),)}
+    training = replace(MASKED_LM.training, learning_rate=1e-4)
+    replace(MASKED_LM, **source, training=training, steps=3).run(tmp_path / "out")
+    report = json.loads((tmp_path / "out" / "results.json").read_text())
+    before = json.loads((masked_lm / "results.json").read_text())["held_out"]["loss"]
+    assert report["steps"] == 3
+    assert report["held_out"]["loss"] == pytest.approx(before, abs=0.05)
+    ours, theirs = (hf.load_tokenizer(x / "model") for x in (tmp_path / "out", masked_lm))
+    assert ours.get_vocab() == theirs.get_vocab()
+
+
+def test_a_published_encoder_brings_its_tokenizer() -> None:
+    for field in ({"tokenizer": "theirs"}, {"generator": NewModel()}):
+        with pytest.raises(ValueError, match=r"goes on with ours, .* leave tokenizer and"):
+            replace(MASKED_LM, source="ours", **field)
+
+
+def test_words_are_masked_whole_by_choice(masked_lm: Path) -> None:
+    tokenizer = hf.load_tokenizer(masked_lm / "model")
+    for whole in (False, True):
+        masking = replace(MASKED_LM, whole_words=whole).method(tokenizer).masking
+        assert bool(masking.continuing) == whole
+
+
 def test_transformers_loads_the_masked_lm(masked_lm: Path) -> None:
     same_logits(masked_lm / "model", AutoModelForMaskedLM)
     config = json.loads((masked_lm / "model" / "config.json").read_text())

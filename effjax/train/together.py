@@ -1,0 +1,206 @@
+"""Several students in one program: the same batches and one teacher, everything else their own."""
+
+import functools
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from effjax.data.encode import Encoded
+from effjax.data.layouts import Batch
+from effjax.data.masking import Masking
+from effjax.distill import Weighted
+from effjax.models.architecture import Architecture
+from effjax.models.base import EncoderConfig, Runtime
+from effjax.models.model import Model
+from effjax.train.checkpoint import Best, Saved
+from effjax.train.logs import open_logs
+from effjax.train.loop import (
+    Fit,
+    KnownTeacher,
+    Loop,
+    Progress,
+    batches_of,
+    check_reads,
+    open_run,
+)
+from effjax.train.run_folder import Interruption
+from effjax.train.step import (
+    COMPILED,
+    KEPT,
+    Live,
+    Part,
+    StepMetrics,
+    TrainState,
+    init_state,
+    train_step,
+)
+from effjax.train.training import Training
+from effjax.types import Array
+
+OWN = ("trainables", "average", "opt_state", "usual_norm", "key")
+"""What of a `TrainState` each student has its own of."""
+
+StepTogether = Callable[..., tuple[TrainState, StepMetrics, list[Array]]]
+
+
+def fit_together(
+    models: Sequence[Model],
+    encoded: Encoded,
+    objective: Weighted,
+    training: Training,
+    *,
+    seeds: Sequence[int],
+    learning_rates: Sequence[float] | None = None,
+    order: int,
+    folder: Path,
+    masking: Masking | None = None,
+    teachers: Mapping[str, Model | KnownTeacher] | None = None,
+    steps: int | None = None,
+    wandb_project: str | None = None,
+    accept_changes: bool = False,
+    progress: Progress = lambda step, steps, metrics: None,
+) -> tuple[Fit, ...]:
+    """Trains students of one shape, each as `fit` would with this `order`, in one process.
+
+    A teacher that runs in every step runs once for all of them. The metrics are means over the
+    students, and `loss/0` and so on, each student's; a run that was killed goes on.
+
+    Args:
+        models: the students before training.
+        seeds: of each student's dropout and learned projections.
+        learning_rates: of each; None for that of `training`.
+        order: seed of batch order and masks, which all of them share.
+        folder: as of `fit`; all students share one.
+
+    Returns:
+        What each student's training gave; `seconds` and `loss` are those of all.
+
+    Raises:
+        ValueError: as of `fit`; or the students are not of one shape, or not as many as seeds and
+            learning rates, or training is to stop early.
+    """
+    teachers, begun = teachers or {}, time.perf_counter()
+    rates = learning_rates or [training.learning_rate] * len(seeds)
+    check_alike(models, seeds, rates, training)
+    run = {name: teacher for name, teacher in teachers.items() if isinstance(teacher, Model)}
+    check_reads("this model", models[0], encoded)
+    for name, teacher in run.items():
+        check_reads(f"teacher {name!r}", teacher, encoded)
+    batches = batches_of(models[0], encoded, training, seed=order, masking=masking)
+    steps = steps or training.epochs * batches.per_epoch
+    configs = {name: teacher.config for name, teacher in teachers.items()}
+    states = [
+        init_state(model, objective, training, steps=steps, seed=seed, teachers=configs)
+        for model, seed in zip(models, seeds, strict=True)
+    ]
+    compiled = make_step_together(models[0], objective, training)
+    live = {name: teacher.for_inference() for name, teacher in run.items()}
+    known = {name: teacher for name, teacher in teachers.items() if name not in run}
+    peaks = jnp.asarray(rates, jnp.float32)
+    names = [f"loss/{number}" for number in range(len(models))]
+
+    def step(state: TrainState, parts: tuple[Batch, ...]) -> tuple[TrainState, StepMetrics]:
+        given = tuple((x, {name: teacher(x) for name, teacher in known.items()}) for x in parts)
+        new, means, losses = compiled(state, given, live, peaks)
+        return new, {**means, **dict(zip(names, losses, strict=True))}
+
+    settings = {"models": models[0].config, "objective": objective, "training": training}
+    settings |= {"seeds": tuple(seeds), "learning_rates": tuple(rates)}
+    settings |= {"order": order, "steps": steps, "masking": masking}
+    with open_run(folder, settings, accept_changes=accept_changes) as checkpoints:
+        saved = checkpoints.restore(Saved(stacked(states), Best({})))
+        where = {"start": saved.step, "wandb_project": wandb_project}
+        with open_logs(folder, **where) as logs, Interruption() as interruption:
+            loop = Loop(
+                model=models[0],
+                training=training,
+                batches=batches,
+                step=step,
+                steps=steps,
+                folder=folder,
+                saved=saved,
+                checkpoints=checkpoints,
+                logs=logs,
+                evaluation=None,
+                progress=progress,
+            )
+            loop.run(interruption)
+    state, seconds = loop.saved.state, time.perf_counter() - begun
+    trained = {"params": state.params, "aux": state.trainables["aux"]}
+    of_each = [jax.tree.map(lambda x, i=i: x[i], trained) for i in range(len(models))]
+    return tuple(
+        Fit(model.replace(params=own["params"]), own["aux"], steps, seconds, loop.loss)
+        for model, own in zip(models, of_each, strict=True)
+    )
+
+
+def check_alike(
+    models: Sequence[Model], seeds: Sequence[int], rates: Sequence[float], training: Training
+) -> None:
+    """Raises a ValueError for students that cannot be trained in one program."""
+    if not models or not len(models) == len(seeds) == len(rates):
+        raise ValueError(
+            f"together: {len(models)} students, {len(seeds)} seeds, {len(rates)} learning rates; "
+            "expected as many of each, one at least"
+        )
+    if any(x.architecture is not models[0].architecture for x in models) or any(
+        x.config != models[0].config or x.runtime != models[0].runtime for x in models
+    ):
+        raise ValueError("together: the students differ in shape; expected one config for all")
+    if bad := [rate for rate in rates if not (math.isfinite(rate) and rate > 0)]:
+        raise ValueError(f"together: a learning rate is {bad[0]}; it must be above 0")
+    if len(set(seeds)) < len(seeds) and len(set(zip(seeds, rates, strict=True))) < len(seeds):
+        raise ValueError(f"together: seeds {list(seeds)} train the same student twice")
+    if training.patience is not None:
+        raise ValueError(
+            f"training: patience is {training.patience}, but students that are trained together "
+            "all go to the end; leave it out"
+        )
+
+
+def stacked(states: Sequence[TrainState]) -> TrainState:
+    """The states of all students as one, along a first axis of what is each student's own."""
+    own = [{name: getattr(state, name) for name in OWN} for state in states]
+    return replace(states[0], **jax.tree.map(lambda *x: jnp.stack(x), *own))
+
+
+def make_step_together(model: Model, objective: Weighted, training: Training) -> StepTogether:
+    """The jitted function (state of all, parts, live, rates) -> (state, means of the metrics, loss
+    of each); the state is donated. Arguments as of `make_train_step`; `rates` [students] are the
+    learning rates at their peak.
+    """
+    constants = Training(**{name: getattr(training, name) for name in COMPILED})
+    return _make_step_together(
+        model.architecture, model.config, model.runtime, objective, constants
+    )
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _make_step_together(
+    architecture: Architecture,
+    config: EncoderConfig,
+    runtime: Runtime,
+    objective: Weighted,
+    training: Training,
+) -> StepTogether:
+    pure = train_step(architecture, config, runtime, objective, training)
+
+    def step(
+        state: TrainState, parts: tuple[Part, ...], live: Live, rates: Array
+    ) -> tuple[TrainState, StepMetrics, list[Array]]:
+        def one(own: dict[str, Any], rate: Array) -> tuple[dict[str, Any], StepMetrics]:
+            schedule = replace(state.schedule, peak=rate)
+            new, metrics = pure(replace(state, **own, schedule=schedule), parts, live)
+            return {name: getattr(new, name) for name in OWN}, metrics
+
+        own, metrics = jax.vmap(one)({name: getattr(state, name) for name in OWN}, rates)
+        means = {name: x.mean() for name, x in metrics.items()}
+        return replace(state, **own, step=state.step + 1), means, list(metrics["loss"])
+
+    return jax.jit(step, donate_argnums=0)
