@@ -38,5 +38,6 @@ recipe = Distillation(
     ),
     training=Training(epochs=10, batch_size=32, b2=0.98, max_length=48),
     search=Search(learning_rates=(5e-4, 1e-3), steps=200, validation=1000),
+    seeds=(0,),
     latency=((1, 32), (32, 32)),
 )

@@ -1,6 +1,7 @@
 """The one place where a weight is multiplied; quantised weights and precisions come in here."""
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -49,6 +50,16 @@ def _backward(saved: tuple[Array, Array], cotangent: Array) -> tuple[Array, Arra
 bfloat16_matmul.defvjp(_forward, _backward)
 
 
+def with_leading_axes(f: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    """A function of an array with any leading axes, of which `vmap` adds one more: what it is made
+    of stays as written.
+    """
+    mapped = jax.custom_batching.custom_vmap(f)
+    mapped.def_vmap(lambda size, batched, x: (mapped(x), True))
+    return mapped
+
+
+@with_leading_axes
 def turned(x: Array) -> Array:
     """The last two axes exchanged, really laid out in memory on a CPU.
 
@@ -99,9 +110,14 @@ def _add_bias_forward(y: Array, bias: Array) -> tuple[Array, Array]:
 
 
 def _add_bias_backward(bias: Array, cotangent: Array) -> tuple[Array, Array]:
-    ones = jnp.ones((1, cotangent.shape[0]), cotangent.dtype)
-    dbias = jnp.matmul(ones, cotangent, preferred_element_type=jnp.float32)[0]
-    return cotangent, dbias.astype(bias.dtype)
+    return cotangent, summed(cotangent).astype(bias.dtype)
+
+
+@with_leading_axes
+def summed(x: Float[Array, "*batch T O"]) -> Float[Array, "*batch O"]:
+    """The sum over rows, in float32, as a product."""
+    ones = jnp.ones((*x.shape[:-2], 1, x.shape[-2]), x.dtype)
+    return jnp.matmul(ones, x, preferred_element_type=jnp.float32)[..., 0, :]
 
 
 add_bias.defvjp(_add_bias_forward, _add_bias_backward)

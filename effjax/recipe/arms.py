@@ -2,10 +2,10 @@
 
 import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -20,12 +20,15 @@ from effjax.recipe.new_models import new_model
 from effjax.recipe.prepare import Data
 from effjax.recipe.provenance import commit, finish
 from effjax.recipe.spec import RANDOM, Method, Search, Stage, Student
-from effjax.train import Training, evaluate, fit
+from effjax.train import Training, evaluate, fit, fit_together
 from effjax.train.checkpoint import forget_checkpoints
 from effjax.train.curves import draw_curves
 from effjax.train.loop import FitOptions, Progress
 from effjax.train.mesh import gathered
 from effjax.train.processes import by_first, exists
+
+T = TypeVar("T")
+Keep = Callable[[Path, Mapping[str, Any]], None]
 
 Scores = dict[str, dict[str, float]]
 """Official metrics by evaluation set."""
@@ -39,7 +42,7 @@ class Run:
         scores: the official metrics by evaluation set.
         right: whether each example of each set was answered correctly; empty for regressions.
         steps: training steps.
-        seconds: wall time of training.
+        seconds: wall time of training, or its share of it, where seeds are trained together.
         learning_rate: the one chosen.
         commit: of the code that trained it.
     """
@@ -65,6 +68,8 @@ class Bench:
         teacher: the trained teacher.
         outputs: its outputs over the transfer examples; itself, where it is run in every step.
         training: of every arm; the learning rate is replaced by the chosen one.
+        order: seed of the batches of students that are trained together; None for students that are
+            trained one by one, each in an order of its own.
         how: mesh and what else every training is called with.
         out: the experiment's folder.
     """
@@ -74,6 +79,7 @@ class Bench:
     teacher: Model
     outputs: Model | CachedOutputs
     training: Training
+    order: int | None
     how: FitOptions
     out: Path
 
@@ -122,7 +128,7 @@ def made(teacher: Model, student: Student, key: jax.Array) -> Model:
 
 
 class Trained(NamedTuple):
-    """A model, and what all its trainings took."""
+    """A model, and what all its trainings took; of models that are trained together, its share."""
 
     model: Model
     steps: int
@@ -132,41 +138,61 @@ class Trained(NamedTuple):
 def train(
     bench: Bench,
     student: Student,
-    begun: Trained,
+    begun: Sequence[Trained],
     stage: Stage,
     *,
-    seed: int,
+    seeds: Sequence[int],
+    rates: Sequence[float] | None = None,
     folder: Path,
     progress: Progress,
     steps: int | None = None,
-) -> Trained:
-    """Trains a student in one more stage."""
-    training = replace(bench.training, epochs=stage.epochs, learning_rate=stage.learning_rate)
-    read = stage.objective.needs(begun.model.config, {"teacher": bench.teacher.config})
-    result = fit(
-        begun.model.replace(runtime=training.runtime()),
-        bench.read_by(student).transfer,
-        stage.objective,
-        training,
-        seed=seed,
-        folder=folder,
-        teachers={name: bench.outputs for name in read},
-        steps=steps,
-        progress=progress,
-        **bench.how,
-    )
-    return Trained(result.model, begun.steps + result.steps, begun.seconds + result.seconds)
+) -> list[Trained]:
+    """Trains a student in one more stage; several of its kind in one program, where the bench has
+    an order for them.
+
+    Args:
+        rates: their learning rates; None for the stage's.
+    """
+    rates = rates or [stage.learning_rate] * len(seeds)
+    training = replace(bench.training, epochs=stage.epochs, learning_rate=rates[0])
+    models = [one.model.replace(runtime=training.runtime()) for one in begun]
+    what = (bench.read_by(student).transfer, stage.objective, training)
+    read = stage.objective.needs(models[0].config, {"teacher": bench.teacher.config})
+    given: dict[str, Any] = {"folder": folder, "steps": steps, "progress": progress}
+    given |= {"teachers": {name: bench.outputs for name in read}}
+    if bench.order is None:
+        (model,), (seed,) = models, seeds
+        results = (fit(model, *what, seed=seed, **given, **bench.how),)
+    else:
+        own: dict[str, Any] = {"seeds": seeds, "learning_rates": rates, "order": bench.order}
+        own |= {name: x for name, x in bench.how.items() if name != "mesh"}  # they have one device
+        results = fit_together(models, *what, **own, **given)
+    return [
+        Trained(x.model, one.steps + x.steps, one.seconds + x.seconds / len(begun))
+        for one, x in zip(begun, results, strict=True)
+    ]
 
 
 def lead_up(
-    bench: Bench, student: Student, method: Method, *, seed: int, folder: Path, progress: Progress
-) -> Trained:
-    """The student before the last stage: as it starts, or as all the others have left it."""
-    found = Trained(start(bench.teacher, student, method, seed=seed), 0, 0.0)
+    bench: Bench,
+    student: Student,
+    method: Method,
+    *,
+    seeds: Sequence[int],
+    folder: Path,
+    progress: Progress,
+) -> list[Trained]:
+    """Students before the last stage: as they start, or as all the others have left them."""
+    found = [Trained(start(bench.teacher, student, method, seed=seed), 0, 0.0) for seed in seeds]
     for stage in method.before:
-        where = {"seed": seed, "folder": folder / stage.name, "progress": progress}
+        where = {"seeds": seeds, "folder": folder / stage.name, "progress": progress}
         found = train(bench, student, found, stage, **where)
     return found
+
+
+def groups(bench: Bench, of: Sequence[T]) -> list[tuple[T, ...]]:
+    """What is trained in one program: all of them, or each alone."""
+    return [(x,) for x in of] if bench.order is None else [tuple(of)]
 
 
 def choose_rate(
@@ -184,22 +210,26 @@ def choose_rate(
     files = {rate: folder / f"{rate:g}.json" for rate in search.learning_rates}
     if left := [rate for rate, file in files.items() if not exists(file)]:
         label = f"{student.name} {method.name}, search"
-        where = {"seed": search.seed, "folder": folder, "progress": progress(label)}
-        begun = lead_up(bench, student, method, **where)
-        for rate in left:
-            model = train(
+        where = {"seeds": (search.seed,), "folder": folder, "progress": progress(label)}
+        alone = replace(bench, order=None)
+        begun = lead_up(alone, student, method, **where)
+        for rates in groups(bench, left):
+            name = " ".join(f"{rate:g}" for rate in rates)
+            trained = train(
                 bench,
                 student,
-                begun,
-                bench.last(method, rate),
-                seed=search.seed,
-                folder=folder / f"{rate:g}",
-                progress=progress(f"{label} {rate:g}"),
+                begun * len(rates),
+                bench.last(method, rates[0]),
+                seeds=[search.seed] * len(rates),
+                rates=rates,
+                folder=folder / name,
+                progress=progress(f"{label} {name}"),
                 steps=search.steps,
-            ).model
-            metrics = evaluate(model, data.task, data.validation).metrics
-            by_first(functools.partial(write_json, files[rate], metrics))
-            by_first(functools.partial(forget_checkpoints, folder / f"{rate:g}"))
+            )
+            for rate, one in zip(rates, trained, strict=True):
+                metrics = evaluate(one.model, data.task, data.validation).metrics
+                by_first(functools.partial(write_json, files[rate], metrics))
+            by_first(functools.partial(forget_checkpoints, folder / name))
         by_first(lambda: forget_stages(method.before, folder))
     metric = data.task.metrics[0]
     scores = {rate: json.loads(file.read_text())[metric] for rate, file in files.items()}
@@ -211,31 +241,38 @@ def run_arm(
     student: Student,
     method: Method,
     *,
-    seed: int,
+    seeds: Sequence[int],
     rate: float,
     save_to: Path | None,
     progress: Progress,
-) -> Run:
-    """Trains and evaluates one arm, or reads the result of an earlier call.
+) -> list[Run]:
+    """Trains and evaluates one arm with some seeds, or reads the results of an earlier call.
 
     Args:
-        save_to: where the trained model is saved as a Hugging Face folder; None for nowhere.
+        save_to: where the first trained model is saved as a Hugging Face folder; None for nowhere.
     """
-    folder = bench.out / "runs" / student.name / method.name / f"seed-{seed}"
-    if exists(folder / "result.json"):
-        return read_run(folder)
-    where = {"seed": seed, "folder": folder, "progress": progress}
+    place = bench.out / "runs" / student.name / method.name
+    folders = {seed: place / f"seed-{seed}" for seed in seeds}
+    if all(exists(folder / "result.json") for folder in folders.values()):
+        return [read_run(folder) for folder in folders.values()]
+    # Students that are trained together share the first one's folder.
+    where = {"seeds": seeds, "folder": folders[seeds[0]], "progress": progress}
     begun = lead_up(bench, student, method, **where)
-    model, steps, seconds = train(bench, student, begun, bench.last(method, rate), **where)
-    data, scores, right = bench.read_by(student), {}, {}
-    for name, prepared in data.evaluation.items():
-        scores[name], right[name] = evaluate(model, data.task, prepared)
-    if save_to is not None:
-        save(model, save_to, data.tokenizer, scores)
-    run = Run(student.name, method.name, seed, rate, steps, seconds, commit(), scores, right)
-    by_first(lambda: forget_stages(method.before, folder))
-    by_first(lambda: write_run(run, folder))
-    return run
+    trained = train(bench, student, begun, bench.last(method, rate), **where)
+    runs, data = [], bench.read_by(student)
+    for seed, (model, steps, seconds) in zip(seeds, trained, strict=True):
+        scores, right = {}, {}
+        for name, prepared in data.evaluation.items():
+            scores[name], right[name] = evaluate(model, data.task, prepared)
+        if save_to is not None and seed == seeds[0]:
+            save(model, save_to, data.tokenizer, scores)
+        made = (student.name, method.name, seed, rate, steps, seconds, commit())
+        runs.append(Run(*made, scores, right))
+    by_first(lambda: forget_stages(method.before, folders[seeds[0]]))
+    for run in reversed(runs):  # the first one's result says that the training is done with
+        keep = finish if run.seed == seeds[0] else kept_alone
+        by_first(functools.partial(write_run, run, folders[run.seed], keep))
+    return runs
 
 
 def save(model: Model, folder: Path, tokenizer: Any, scores: Scores) -> None:
@@ -253,13 +290,22 @@ def forget_stages(before: tuple[Stage, ...], folder: Path) -> None:
         forget_checkpoints(folder / stage.name)
 
 
-def write_run(run: Run, folder: Path) -> None:
-    """Keeps a run, as `read_run` reads it."""
+def kept_alone(folder: Path, result: Mapping[str, Any]) -> None:
+    """The result of a student whose training is in another one's folder."""
+    write_json(folder / "result.json", result)
+
+
+def write_run(run: Run, folder: Path, keep: Keep = finish) -> None:
+    """Keeps a run, as `read_run` reads it.
+
+    Args:
+        keep: writes the result, and tidies the training's folder.
+    """
     with atomic_file(folder / "right.npz") as path:
         np.savez_compressed(path, allow_pickle=False, **run.right)
     fields = asdict(run)
     del fields["right"]
-    finish(folder, fields)
+    keep(folder, fields)
 
 
 def read_run(folder: Path) -> Run:

@@ -15,7 +15,7 @@ from effjax.data.tables import TextFiles
 from effjax.distill import Augmentation, CachedOutputs, Needs, cache_outputs
 from effjax.models.base import Runtime
 from effjax.models.model import Model
-from effjax.recipe.arms import Bench, Run, choose_rate, run_arm, start
+from effjax.recipe.arms import Bench, Run, choose_rate, groups, run_arm, start
 from effjax.recipe.prepare import Data, prepare_data, train_teacher, untrained_teacher
 from effjax.recipe.progress import Bars
 from effjax.recipe.provenance import RECIPE, provenance
@@ -55,7 +55,9 @@ class Distillation:
         training: how every arm is trained.
         search: how every arm's learning rate is chosen.
         seeds: each arm is trained once with each.
-        data_seed: of what is set aside.
+        seeds_run: "one by one"; or "together", in one program and on the same batches, in the order
+            of `data_seed`: the teacher then runs once for all. So do the runs of the search.
+        data_seed: of what is set aside, and of the order of students that run together.
         mesh: how the devices share the work.
         wandb_project: logs go to this project on Weights & Biases too.
         latency: (batch, length) shapes at which teacher and students are timed side by side.
@@ -73,7 +75,8 @@ class Distillation:
     methods: tuple[Method, ...]
     training: Training
     search: Search
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds_run: Literal["one by one", "together"] = "one by one"
     data_seed: int = 0
     mesh: Mesh = field(default_factory=Mesh)
     wandb_project: str | None = None
@@ -81,6 +84,11 @@ class Distillation:
 
     def __post_init__(self) -> None:
         check_methods(self.methods, self.training.epochs)
+        if self.seeds_run == "together" and self.mesh != Mesh():
+            raise ValueError(
+                f"students that run together do so on one device; the mesh is {self.mesh}: leave "
+                'it out, or choose seeds_run="one by one"'
+            )
 
     def run(self, out: Path, *, accept_changes: bool = False) -> None:
         """Runs the experiment into `out`, going on where an interrupted run of the same recipe
@@ -146,7 +154,8 @@ class Distillation:
         for name, prepared in data.evaluation.items():
             scores[name], right[name] = evaluate(teacher, data.task, prepared)
         outputs = self.outputs(teacher, data, wanted, bars)
-        bench = Bench(data, own, teacher, outputs, self.training, how, out)
+        order = self.data_seed if self.seeds_run == "together" else None
+        bench = Bench(data, own, teacher, outputs, self.training, order, how, out)
         return bench, scores, right
 
     def outputs(
@@ -202,19 +211,19 @@ class Distillation:
         runs = []
         for student, arm in arms:
             rate = choose_rate(bench, student, arm, self.search, bars.training)
-            for seed in self.seeds:
-                kept = arm in self.methods and seed == self.seeds[0]
-                run = run_arm(
+            for seeds in groups(bench, self.seeds):
+                kept = arm in self.methods and self.seeds[0] in seeds
+                name = ", ".join(map(str, seeds))
+                runs += run_arm(
                     bench,
                     student,
                     arm,
-                    seed=seed,
+                    seeds=seeds,
                     rate=rate,
                     save_to=bench.out / "students" / student.name / arm.name if kept else None,
-                    progress=bars.training(f"{student.name} {arm.name}, seed {seed}"),
+                    progress=bars.training(f"{student.name} {arm.name}, seed {name}"),
                 )
-                bars.advance()
-                runs.append(run)
+                bars.advance(len(seeds))
         return runs
 
     def measure(self, bench: Bench, bars: Bars) -> dict[str, Size]:

@@ -51,10 +51,10 @@ class Bars:
         """Begins the bar of the whole experiment."""
         self.whole = self.progress.add_task("all trainings", total=trainings, note="")
 
-    def advance(self) -> None:
-        """One training of the whole is done."""
+    def advance(self, trainings: int = 1) -> None:
+        """So many trainings of the whole are done."""
         if self.whole is not None:
-            self.progress.advance(self.whole)
+            self.progress.advance(self.whole, trainings)
 
     def training(self, label: str) -> Callable[[int, int, Mapping[str, float]], None]:
         """A bar for one training: steps, the mean loss, and tokens per second."""

@@ -15,7 +15,7 @@ from effjax.distill import AttentionMSE, Augmentation, HiddenMSE, SentenceMSE, S
 from effjax.hf import from_pretrained
 from effjax.recipe import Distillation, Method, Search, Stage, Student, Teacher, arms
 from effjax.recipe.spec import CONTROL, RANDOM, NewModel
-from effjax.train import Training
+from effjax.train import Mesh, Training
 from effjax.train.logs import read_history
 from tests.recipe.test_finetuning import tiny_encoder
 
@@ -215,6 +215,44 @@ def test_layers_are_learned_in_a_stage_of_their_own(
     assert "task" in read_history(folder / "control" / "seed-0")[0]
     assert (stage / "curves.png").exists()
     assert not list((tmp_path / "out").rglob("checkpoints"))
+
+
+@pytest.mark.slow
+def test_seeds_run_in_one_program(
+    out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So do the rates of the search, and stages; every student has results of its own."""
+    small_words(monkeypatch)
+    stage = Stage(
+        name="layers", objective=Weighted(hidden=(1.0, HiddenMSE())), epochs=1, learning_rate=1e-3
+    )
+    recipe = replace(
+        RECIPE,
+        methods=distilled(Weighted(soft=(1.0, SoftTargets())), stage),
+        training=replace(SMALL, epochs=2),
+        seeds_run="together",
+    )
+    shutil.copytree(out / "teacher", tmp_path / "out" / "teacher")
+    shutil.copytree(out / "runs" / "teacher", tmp_path / "out" / "runs" / "teacher")
+    recipe.run(tmp_path / "out")
+    runs = json.loads((tmp_path / "out" / "results.json").read_text())["runs"]
+    arms_of = [(run["arm"], run["seed"]) for run in runs]
+    assert arms_of == [(arm, i) for arm in ("distilled", "control", "random") for i in (0, 1)]
+    assert {run["steps"] for run in runs} == {2 * 7}
+    folder = tmp_path / "out" / "runs" / "1-layer" / "random"
+    last = read_history(folder / "seed-0")[-1]
+    assert last["loss/0"] != last["loss/1"]
+    assert last["loss"] == pytest.approx((last["loss/0"] + last["loss/1"]) / 2)
+    searched = json.loads((folder / "search" / "0.001 0.002" / "training.json").read_text())
+    assert searched["learning_rates"] == [1e-3, 2e-3]
+    assert (folder / "seed-1" / "result.json").exists()
+    monkeypatch.setattr(arms, "train", None)  # a second call trains nothing
+    recipe.run(tmp_path / "out")
+
+
+def test_students_on_several_devices_run_one_by_one() -> None:
+    with pytest.raises(ValueError, match="students that run together do so on one device"):
+        replace(RECIPE, seeds_run="together", mesh=Mesh(fsdp=2))
 
 
 def test_a_teacher_does_not_run_on_tokens_of_others(

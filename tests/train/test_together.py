@@ -89,7 +89,8 @@ def test_a_shared_teacher_runs_once(model: Model, encoded: Encoded) -> None:
             new, *rest = step(structure.unflatten(leaves), parts, live, jnp.ones(count))
             return jax.tree.leaves(new), rest
 
-        return flat.lower(leaves).compile().cost_analysis()["flops"]
+        analysis: Any = flat.lower(leaves).compile().cost_analysis()
+        return analysis["flops"]
 
     task, soft = Weighted(task=(1.0, TaskLoss())), Weighted(soft=(1.0, SoftTargets()))
     teacher = flops(1, soft, {"teacher": model}) - flops(1, task, {})
