@@ -3,10 +3,11 @@
     xz -dc wiki-en.txt.xz | grep -E '.{100}' > wiki-en.txt     # a document is a paragraph
     effjax run configs/wiki_relations.py
 
-The student, three layers of the teacher's six, is what configs/methods_mrpc.py and its kin start
-from.
+The student, three layers of the teacher's six, is what experiments/methods_grid.py calls 3-layer.
 
-Not yet run.
+Measured (paper/results/wiki_relations.json, one seed, 1,000 steps, which is 2.8 million tokens, in
+15 minutes on two cores of a Xeon with AMX, tests beside it): on 500 documents held out the
+divergences of queries, keys and values are 0.070, 0.119 and 0.036. There was no search.
 """
 
 from effjax.distill import RelationKL, Weighted

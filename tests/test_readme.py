@@ -47,6 +47,18 @@ def test_the_table_of_datasets_is_that_of_the_results() -> None:
     assert {name: found for name, *found in cells} == wanted
 
 
+def test_the_table_of_students_together_is_that_of_the_results() -> None:
+    names = {"half of the teacher's layers": "half of the layers", "2 layers of 128": None}
+    for name in names:
+        line = README[README.index(f"| {name} |") :].splitlines()[0]
+        wanted = []
+        for file in ("students_together_float32", "students_together"):
+            results = json.loads((ROOT / "paper" / "results" / f"{file}.json").read_text())
+            cell = results["cells"][names[name] or name]
+            wanted.append(f"{cell['one_by_one_over_together']['median']:.2f}")
+        assert [part.strip() for part in line.strip("|").split("|")][1:] == wanted
+
+
 def test_the_table_of_tasks_is_that_of_the_results() -> None:
     lines = README[README.index("| task | metric |") :].split("\n\n")[0].lower().splitlines()[2:]
     found: dict[str, list[list[str]]] = {}
