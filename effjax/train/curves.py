@@ -17,6 +17,9 @@ FILE = "curves.png"
 APART = {"grad_norm": "gradient norm", "learning_rate": "learning rate"}
 """Metrics of a training window that are no losses, and the titles of their panels."""
 
+NAMED = 12
+"""Lines of a panel that are named; the names of more would take its place."""
+
 LOWER_IS_BETTER = ("loss", "perplexity")
 
 Series = dict[str, list[tuple[int, float]]]
@@ -172,7 +175,7 @@ def _draw(panel: Any, title: str, series: Series) -> None:
         panel.set_yscale("log")
     panel.set(title=title, xlabel="step")
     panel.grid(alpha=0.3, which="both")
-    if title not in APART.values():
+    if title not in APART.values() and len(series) <= NAMED:
         panel.legend(fontsize="small")
 
 

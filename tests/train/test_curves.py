@@ -127,3 +127,13 @@ def test_nothing_to_draw_is_an_error(tmp_path: Path) -> None:
     History(tmp_path, start=0).close()
     with pytest.raises(ValueError, match="no metrics to draw"):
         draw_curves(tmp_path)
+
+
+def test_many_lines_are_drawn_without_their_names() -> None:
+    """As those of an objective for each of 24 layers."""
+    history: list[Record] = [{"step": 1, **{f"layer_{i}": 1.0 + i for i in range(50)}}]
+    (panel,) = figure_of(panels_of(history)).axes
+    assert len(panel.lines) == 50 and panel.get_legend() is None
+    few: list[Record] = [{"step": 1, "loss": 1.0, "task": 2.0}]
+    (panel,) = figure_of(panels_of(few)).axes
+    assert panel.get_legend() is not None
