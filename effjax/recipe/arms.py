@@ -65,8 +65,9 @@ class Bench:
     Attributes:
         data: the task in the teacher's tokens.
         own: the same in those of each student that has a tokenizer of its own, by name.
-        teacher: the trained teacher.
-        outputs: its outputs over the transfer examples; itself, where it is run in every step.
+        teacher: the first of the trained teachers.
+        outputs: of every teacher by name, over the transfer examples; itself, where it is run in
+            every step.
         training: of every arm; the learning rate is replaced by the chosen one.
         order: seed of the batches of students that are trained together; None for students that are
             trained one by one, each in an order of its own.
@@ -77,7 +78,7 @@ class Bench:
     data: Data
     own: Mapping[str, Data]
     teacher: Model
-    outputs: Model | CachedOutputs
+    outputs: Mapping[str, Model | CachedOutputs]
     training: Training
     order: int | None
     how: FitOptions
@@ -157,9 +158,10 @@ def train(
     training = replace(bench.training, epochs=stage.epochs, learning_rate=rates[0])
     models = [one.model.replace(runtime=training.runtime()) for one in begun]
     what = (bench.read_by(student).transfer, stage.objective, training)
-    read = stage.objective.needs(models[0].config, {"teacher": bench.teacher.config})
+    configs = {name: outputs.config for name, outputs in bench.outputs.items()}
+    read = stage.objective.needs(models[0].config, configs)
     given: dict[str, Any] = {"folder": folder, "steps": steps, "progress": progress}
-    given |= {"teachers": {name: bench.outputs for name in read}}
+    given |= {"teachers": {name: bench.outputs[name] for name in read}}
     if bench.order is None:
         (model,), (seed,) = models, seeds
         results = (fit(model, *what, seed=seed, **given, **bench.how),)

@@ -19,7 +19,7 @@ from effjax.recipe.arms import Bench, Run, choose_rate, groups, run_arm, start
 from effjax.recipe.prepare import Data, prepare_data, train_teacher, untrained_teacher
 from effjax.recipe.progress import Bars
 from effjax.recipe.provenance import RECIPE, provenance
-from effjax.recipe.report import Size, publish, results
+from effjax.recipe.report import Size, TeacherScores, publish, results
 from effjax.recipe.spec import Method, Search, Student, Teacher, check_methods, fit_options
 from effjax.train import Mesh, Training, evaluate
 from effjax.train.claim import claim
@@ -45,11 +45,14 @@ class Distillation:
             set.
         transfer: how many of the training examples every arm is trained on; None for all.
         augmentation: how these are multiplied by a masked LM; None for not at all.
-        teacher: where the teacher comes from.
+        teacher: where the teacher comes from; students are made of its layers and read its tokens.
+        other_teachers: more of them, whom objectives read by name, such as
+            `SoftTargets(teacher="large")`.
         teacher_runs: "once" over the training examples, its outputs being kept for all students; or
             in "every step", where these are too many to be kept.
         teacher_outputs: a folder where they are kept, for other recipes with the same teacher and
-            data too; None keeps them in memory.
+            data too; None keeps them in memory. Those of other teachers are beside it, as
+            FOLDER-NAME.
         students: the students' shapes.
         methods: what students minimise, by name; one alone is best called "distilled".
         training: how every arm is trained.
@@ -69,6 +72,7 @@ class Distillation:
     transfer: int | None = None
     augmentation: Augmentation | None = None
     teacher: Teacher
+    other_teachers: tuple[Teacher, ...] = ()
     teacher_runs: Literal["once", "every step"] = "once"
     teacher_outputs: str | None = None
     students: tuple[Student, ...]
@@ -84,6 +88,7 @@ class Distillation:
 
     def __post_init__(self) -> None:
         check_methods(self.methods, self.training.epochs)
+        check_names(self.teachers, self.students)
         if self.seeds_run == "together" and self.mesh != Mesh():
             raise ValueError(
                 f"students that run together do so on one device; the mesh is {self.mesh}: leave "
@@ -94,7 +99,7 @@ class Distillation:
         """Runs the experiment into `out`, going on where an interrupted run of the same recipe
         stopped.
 
-        Writes results.json, table.md and figure.png, and the teacher, and every student by every
+        Writes results.json, table.md and figure.png, and every teacher, and every student by every
         method with the first seed, as Hugging Face folders.
 
         Args:
@@ -110,18 +115,13 @@ class Distillation:
         # Only now, so that a mistyped file leaves nothing behind that the next recipe has to equal.
         by_first(lambda: claim(out / RECIPE, self, accept_changes=accept_changes))
         with Bars() as bars:
-            bench, teacher_scores, teacher_right = self.prepare(data, out, bars, accept_changes)
+            teachers = self.trained_teachers(data, out, bars, accept_changes)
+            bench = self.bench(data, teachers, out, bars, accept_changes)
             runs = self.train_arms(bench, bars)
-            sizes = self.measure(bench, bars)
-        spent = json.loads((out / "runs" / "teacher" / "result.json").read_text())
-        report = results(
-            bench.data.task,
-            teacher_scores,
-            teacher_right,
-            runs,
-            sizes,
-            {"teacher_training": spent, **provenance(self, out, time.perf_counter() - begun)},
-        )
+            sizes = self.measure(teachers, bars)
+        first, *others = [scored(x.name, teachers[x.name], data, out) for x in self.teachers]
+        origin = provenance(self, out, time.perf_counter() - begun)
+        report = results(bench.data.task, first, others, runs, sizes, origin)
         by_first(lambda: publish(report, out))
 
     def load(self) -> Data:
@@ -137,72 +137,108 @@ class Distillation:
             seed=self.data_seed,
         )
 
-    def prepare(
-        self, data: Data, out: Path, bars: Bars, accept_changes: bool = False
-    ) -> tuple[Bench, Mapping, Mapping]:
-        """The trained teacher, its outputs over the training examples, and its scores."""
-        how = fit_options(self, accept_changes)
-        own = {
+    @property
+    def teachers(self) -> tuple[Teacher, ...]:
+        """All of them, the first one first."""
+        return (self.teacher, *self.other_teachers)
+
+    def own_tokens(self, data: Data) -> dict[str, Data]:
+        """The task as every student with a tokenizer of its own reads it, by name."""
+        return {
             student.name: data.splits.tokenised(hf.load_tokenizer(student.source), data.length)
             for student in self.students
             if student.source is not None
         }
-        untrained = untrained_teacher(self.teacher, data)
-        wanted = self.needs(untrained, data, own)  # before hours of training: it may refuse
-        teacher = train_teacher(untrained, self.teacher, data, out, bars.training("teacher"), how)
-        scores, right = {}, {}
-        for name, prepared in data.evaluation.items():
-            scores[name], right[name] = evaluate(teacher, data.task, prepared)
-        outputs = self.outputs(teacher, data, wanted, bars)
+
+    def trained_teachers(
+        self, data: Data, out: Path, bars: Bars, accept_changes: bool
+    ) -> dict[str, Model]:
+        """Every teacher, trained on the task, by name."""
+        how = fit_options(self, accept_changes)
+        for teacher in self.other_teachers:
+            check_vocabulary(teacher, data)
+        untrained = {teacher.name: untrained_teacher(teacher, data) for teacher in self.teachers}
+        # Before hours of training: it may refuse.
+        self.needs(untrained, data, self.own_tokens(data))
+        return {
+            x.name: train_teacher(untrained[x.name], x, data, out, bars.training(x.name), how)
+            for x in self.teachers
+        }
+
+    def bench(
+        self,
+        data: Data,
+        teachers: Mapping[str, Model],
+        out: Path,
+        bars: Bars,
+        accept_changes: bool = False,
+    ) -> Bench:
+        """What all arms share, the outputs of the teachers over the training examples among it."""
+        own, how = self.own_tokens(data), fit_options(self, accept_changes)
+        outputs = {
+            name: self.outputs(name, teachers[name], data, needs, bars)
+            for name, needs in self.needs(teachers, data, own).items()
+        }
         order = self.data_seed if self.seeds_run == "together" else None
-        bench = Bench(data, own, teacher, outputs, self.training, order, how, out)
-        return bench, scores, right
+        first = teachers[self.teacher.name]
+        return Bench(data, own, first, outputs, self.training, order, how, out)
 
     def outputs(
-        self, teacher: Model, data: Data, needs: Needs, bars: Bars
+        self, name: str, teacher: Model, data: Data, needs: Needs, bars: Bars
     ) -> Model | CachedOutputs:
-        """What tells students the teacher's outputs; a folder is filled by the first process."""
+        """What tells students a teacher's outputs; a folder is filled by the first process."""
         if self.teacher_runs == "every step":
             return teacher
-        progress, folder = bars.counting("teacher's outputs"), self.teacher_outputs
+        progress, folder = bars.counting(f"{name}'s outputs"), self.teacher_outputs
+        if folder is not None and name != self.teacher.name:
+            folder = f"{folder}-{name}"
         given = (teacher, data.transfer, needs)
         if folder is not None:
             by_first(lambda: cache_outputs(*given, folder=folder, progress=progress))
         return cache_outputs(*given, folder=folder, progress=progress)
 
-    def needs(self, teacher: Model, data: Data, own: Mapping[str, Data]) -> Needs:
-        """What the objectives read of the teacher for any of the students.
+    def needs(
+        self, teachers: Mapping[str, Model], data: Data, own: Mapping[str, Data]
+    ) -> dict[str, Needs]:
+        """What the objectives read of each teacher for any of the students.
 
         Args:
-            data: the task in the teacher's tokens.
+            data: the task in the teachers' tokens.
             own: the task in those that a student's own tokenizer makes, by the student's name.
 
         Raises:
-            ValueError: it compares token by token, and a student's tokens are not the teacher's.
+            ValueError: an objective compares token by token, and a student's tokens are not the
+                teachers'; or a teacher is read by none.
         """
-        wanted, objectives = Needs(), [x.objective for m in self.methods for x in (*m.before, m)]
+        wanted: dict[str, Needs] = {}
+        configs = {name: teacher.config for name, teacher in teachers.items()}
+        objectives = [x.objective for m in self.methods for x in (*m.before, m)]
         for student, objective in itertools.product(self.students, objectives):
-            config = self.begun(teacher, student).config
-            found = objective.needs(config, {"teacher": teacher.config})
-            needs = found.get("teacher", Needs())
+            config = self.begun(teachers, student).config
+            found = objective.needs(config, configs)
+            per_token = sorted({x for needs in found.values() for x in needs.per_token})
             same = same_tokens(own.get(student.name, data), data)
             if self.teacher_runs == "every step" and not same:
                 raise ValueError(
                     f"student {student.name!r} reads other tokens than the teacher, which then "
                     'cannot run in every step; expected teacher_runs="once"'
                 )
-            if needs.per_token and not same:
+            if per_token and not same:
                 raise ValueError(
                     f"student {student.name!r} reads other tokens than the teacher, and the "
-                    f"objective compares {', '.join(needs.per_token)} token by token; expected one "
+                    f"objective compares {', '.join(per_token)} token by token; expected one "
                     "of task logits or sentence embeddings"
                 )
-            wanted |= needs
+            for name, needs in found.items():
+                wanted[name] = wanted.get(name, Needs()) | needs
+        if unread := [name for name in teachers if name not in wanted]:
+            raise ValueError(f"no objective reads the teacher {unread[0]!r}; leave it out")
         return wanted
 
-    def begun(self, teacher: Model, student: Student) -> Model:
+    def begun(self, teachers: Mapping[str, Model], student: Student) -> Model:
         """A student before training, as it is measured."""
-        return start(teacher, student, self.methods[0], seed=self.seeds[0])
+        first = teachers[self.teacher.name]
+        return start(first, student, self.methods[0], seed=self.seeds[0])
 
     def train_arms(self, bench: Bench, bars: Bars) -> list[Run]:
         """Every arm of every student with every seed; each method's first seed is saved."""
@@ -226,12 +262,10 @@ class Distillation:
                 bars.advance(len(seeds))
         return runs
 
-    def measure(self, bench: Bench, bars: Bars) -> dict[str, Size]:
-        """Parameters, FLOPs, file size and side-by-side latency of the teacher and of every
-        student.
-        """
-        models = {"teacher": bench.teacher}
-        models |= {student.name: self.begun(bench.teacher, student) for student in self.students}
+    def measure(self, teachers: Mapping[str, Model], bars: Bars) -> dict[str, Size]:
+        """Parameters, FLOPs, file size and side-by-side latency of every teacher and student."""
+        models = dict(teachers)
+        models |= {student.name: self.begun(teachers, student) for student in self.students}
         models = {name: model.replace(runtime=Runtime.auto()) for name, model in models.items()}
         sizes = {}
         bar = bars.counting("latency")
@@ -251,6 +285,36 @@ class Distillation:
                 speedup={shape: compared.speedup(name) for shape, compared in comparisons.items()},
             )
         return sizes
+
+
+def check_names(teachers: tuple[Teacher, ...], students: tuple[Student, ...]) -> None:
+    """Raises a ValueError for models that share a name, which their folders and rows have."""
+    names = [model.name for model in (*teachers, *students)]
+    if len(set(names)) < len(names) or {"runs", "students"} & set(names):
+        raise ValueError(
+            f"teachers and students are named {', '.join(names)}; expected a name of its own for "
+            "each, other than runs and students"
+        )
+
+
+def check_vocabulary(teacher: Teacher, data: Data) -> None:
+    """Raises a ValueError for a teacher that reads other tokens than the first one."""
+    if teacher.source is None:
+        return
+    if hf.load_tokenizer(teacher.source).get_vocab() != data.tokenizer.get_vocab():
+        raise ValueError(
+            f"teacher {teacher.name!r} ({teacher.source}) has another vocabulary than the first "
+            "one; teachers of one recipe read the same tokens"
+        )
+
+
+def scored(name: str, teacher: Model, data: Data, out: Path) -> TeacherScores:
+    """What a trained teacher is worth, and what its training took."""
+    scores, right = {}, {}
+    for split, prepared in data.evaluation.items():
+        scores[split], right[split] = evaluate(teacher, data.task, prepared)
+    training = json.loads((out / "runs" / name / "result.json").read_text())
+    return TeacherScores(name, scores, right, training)
 
 
 def same_tokens(first: Data, second: Data) -> bool:

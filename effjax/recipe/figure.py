@@ -25,12 +25,15 @@ def draw(report: dict[str, Any], path: Path) -> None:
         1, len(sets), figsize=(5 * len(sets), 4), squeeze=False, layout="constrained"
     )
     for panel, name in zip(panels[0], sets, strict=True):
-        point(panel, report, "teacher", report["teacher"][name], "*", "black", "teacher")
+        first = report["teacher_name"]
+        point(panel, report, first, report["teacher"][name], "*", "black", first)
+        for other, found in report["other_teachers"].items():
+            point(panel, report, other, found["scores"][name], "*", "grey", other)
         for student, arms in report["students"].items():
             for i, (arm, scores) in enumerate(arms.items()):
                 mark = CONTROLS.get(arm, MARKS[i % len(MARKS)])
                 point(panel, report, student, scores[name], mark, f"C{i}", f"{student} {arm}")
-        shape = next(iter(report["sizes"]["teacher"]["latency"]))
+        shape = next(iter(report["sizes"][first]["latency"]))
         panel.set(
             title=f"{report['task']} {name}",
             xlabel=f"latency at {shape}, ms",

@@ -192,8 +192,8 @@ def untrained_teacher(teacher: Teacher, data: Data) -> Model:
 def train_teacher(
     untrained: Model, teacher: Teacher, data: Data, out: Path, progress: Progress, how: FitOptions
 ) -> Model:
-    """The teacher in `out/teacher`, which is trained first unless that is done."""
-    folder, runs = out / "teacher", out / "runs" / "teacher"
+    """The teacher in `out/NAME`, which is trained first unless that is done."""
+    folder, runs = out / teacher.name, out / "runs" / teacher.name
     if not exists(runs / "result.json"):
         result = fit(
             untrained,

@@ -31,15 +31,36 @@ class Size:
     speedup: Mapping[tuple[int, int], Speedup]
 
 
+@dataclass(frozen=True, eq=False)
+class TeacherScores:
+    """What a teacher is worth.
+
+    Attributes:
+        scores: the official metrics by evaluation set.
+        right: whether each example of each set was answered correctly; empty for regressions.
+        training: steps and seconds of its training, and the commit.
+    """
+
+    name: str
+    scores: Mapping[str, Mapping[str, float]]
+    right: Mapping[str, np.ndarray]
+    training: Mapping[str, Any]
+
+
 def results(
     task: Task,
-    teacher_scores: Mapping[str, Mapping[str, float]],
-    teacher_right: Mapping[str, np.ndarray],
+    teacher: TeacherScores,
+    others: Sequence[TeacherScores],
     runs: Sequence[Run],
     sizes: Mapping[str, Size],
     provenance: Mapping[str, Any],
 ) -> Report:
-    """All numbers of an experiment in one dict."""
+    """All numbers of an experiment in one dict.
+
+    Args:
+        teacher: the first one, which students are compared with.
+        others: the other teachers.
+    """
     groups: dict[str, dict[str, list[Run]]] = {}
     for run in runs:
         groups.setdefault(run.student, {}).setdefault(run.arm, []).append(run)
@@ -47,27 +68,37 @@ def results(
     return {
         "task": task.name,
         "metric": metric,
-        "teacher": {
-            name: summary([scores[metric]], teacher_right[name])
-            for name, scores in teacher_scores.items()
+        "teacher": teacher_summary(teacher, metric),
+        "teacher_name": teacher.name,
+        "teacher_training": teacher.training,
+        "other_teachers": {
+            other.name: {"scores": teacher_summary(other, metric), "training": other.training}
+            for other in others
         },
         "students": {
             student: {
                 arm: {
                     name: arm_summary(group, name, metric, scores[metric])
-                    for name, scores in teacher_scores.items()
+                    for name, scores in teacher.scores.items()
                 }
                 for arm, group in arms.items()
             }
             for student, arms in groups.items()
         },
         "comparisons": {
-            student: {} if task.regression else comparisons(arms, list(teacher_right))
+            student: {} if task.regression else comparisons(arms, list(teacher.right))
             for student, arms in groups.items()
         },
         "sizes": {name: size_fields(size) for name, size in sizes.items()},
         "runs": [run_fields(run) for run in runs],
         **provenance,
+    }
+
+
+def teacher_summary(teacher: TeacherScores, metric: str) -> dict[str, Any]:
+    return {
+        name: summary([scores[metric]], teacher.right[name])
+        for name, scores in teacher.scores.items()
     }
 
 
@@ -139,9 +170,10 @@ def run_fields(run: Run) -> dict[str, Any]:
 
 
 def lines(report: Report) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the table: the teacher, then every arm of every student."""
+    """Header and rows of the table: the teachers, then every arm of every student."""
     sets = list(report["teacher"])
-    shape = next(iter(report["sizes"]["teacher"]["latency"]))
+    first = report["teacher_name"]
+    shape = next(iter(report["sizes"][first]["latency"]))
     header = [
         "model",
         *(f"{name} {report['metric']}" for name in sets),
@@ -152,12 +184,15 @@ def lines(report: Report) -> tuple[list[str], list[list[str]]]:
     header += [f"latency {shape}", "speed-up", "file"]
     rows = [
         [
-            "teacher",
+            first,
             *(cell(report["teacher"][name]) for name in sets),
             "100%",
-            *size_cells(report, "teacher"),
+            *size_cells(report, first),
         ]
     ]
+    for other, found in report["other_teachers"].items():
+        scores = [cell(found["scores"][name]) for name in sets]
+        rows.append([other, *scores, "", *size_cells(report, other)])
     for student, arms in report["students"].items():
         for arm, scores in arms.items():
             share = f"{100 * scores[sets[0]]['of_teacher']:.1f}%"

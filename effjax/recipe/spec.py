@@ -10,9 +10,10 @@ from effjax.train.loop import FitOptions
 
 @dataclass(frozen=True, kw_only=True)
 class Teacher:
-    """Where the teacher comes from; it is trained on the task before it teaches.
+    """Where a teacher comes from; it is trained on the task before it teaches.
 
     Attributes:
+        name: what objectives and tables call it.
         source: a Hugging Face hub id or folder; None trains a new BERT of the shape below, with a
             WordPiece vocabulary trained on the task's texts.
         hidden: width of a new BERT.
@@ -24,6 +25,7 @@ class Teacher:
         seed: of its head, batch order and dropout.
     """
 
+    name: str = "teacher"
     source: str | None = None
     hidden: int = 128
     layers: int = 4

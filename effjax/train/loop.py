@@ -1,5 +1,6 @@
 """The training loop: batches in, a trained model out, checkpoints and metrics on the way."""
 
+import functools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -158,25 +159,18 @@ def fit(
     settings |= {"seed": seed, "steps": steps}
     settings |= {} if order is None else {"order": order}
     settings |= {} if masking is None else {"masking": masking}
-    with ExitStack() as stack:
-        checkpoints = stack.enter_context(open_run(folder, settings, accept_changes=accept_changes))
-        saved = checkpoints.restore(begin)
-        where = {"start": saved.step, "wandb_project": wandb_project}
-        logs = stack.enter_context(open_logs(folder, **where) if is_first() else Logs(()))
-        loop = Loop(
-            model=model,
-            training=training,
-            batches=batches,
-            step=step,
-            steps=steps,
-            folder=folder,
-            saved=saved,
-            checkpoints=checkpoints,
-            logs=logs,
-            evaluation=evaluation,
-            progress=progress,
-        )
-        loop.run(stack.enter_context(Interruption()))
+    make = functools.partial(
+        Loop,
+        model=model,
+        training=training,
+        batches=batches,
+        step=step,
+        steps=steps,
+        evaluation=evaluation,
+        progress=progress,
+    )
+    where = {"accept_changes": accept_changes, "wandb_project": wandb_project}
+    loop = completed(make, begin, folder, settings, **where)
     trained, aux = model.replace(params=loop.saved.params), loop.saved.state.trainables["aux"]
     return Fit(trained, aux, loop.saved.step, time.perf_counter() - begun, loop.loss)
 
@@ -246,6 +240,30 @@ def open_run(folder: Path, settings: Any, *, accept_changes: bool) -> Iterator[C
             stack.enter_context(hold(folder))
             claim(folder / "training.json", settings, accept_changes=accept_changes)
         yield stack.enter_context(Checkpoints(folder / "checkpoints"))
+
+
+def completed(
+    make: Callable[..., "Loop"],
+    begin: Saved,
+    folder: Path,
+    settings: Any,
+    *,
+    accept_changes: bool,
+    wandb_project: str | None,
+) -> "Loop":
+    """A run from its newest checkpoint, or its beginning, to its end.
+
+    Args:
+        make: the loop, but for what this opens.
+    """
+    with ExitStack() as stack:
+        checkpoints = stack.enter_context(open_run(folder, settings, accept_changes=accept_changes))
+        saved = checkpoints.restore(begin)
+        where = {"start": saved.step, "wandb_project": wandb_project}
+        logs = stack.enter_context(open_logs(folder, **where) if is_first() else Logs(()))
+        loop = make(folder=folder, saved=saved, checkpoints=checkpoints, logs=logs)
+        loop.run(stack.enter_context(Interruption()))
+    return loop
 
 
 @dataclass

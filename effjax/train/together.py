@@ -19,7 +19,6 @@ from effjax.models.architecture import Architecture
 from effjax.models.base import EncoderConfig, Runtime
 from effjax.models.model import Model
 from effjax.train.checkpoint import Best, Saved
-from effjax.train.logs import open_logs
 from effjax.train.loop import (
     Fit,
     KnownTeacher,
@@ -27,9 +26,8 @@ from effjax.train.loop import (
     Progress,
     batches_of,
     check_reads,
-    open_run,
+    completed,
 )
-from effjax.train.run_folder import Interruption
 from effjax.train.step import (
     COMPILED,
     KEPT,
@@ -113,24 +111,18 @@ def fit_together(
     settings = {"models": models[0].config, "objective": objective, "training": training}
     settings |= {"seeds": tuple(seeds), "learning_rates": tuple(rates)}
     settings |= {"order": order, "steps": steps, "masking": masking}
-    with open_run(folder, settings, accept_changes=accept_changes) as checkpoints:
-        saved = checkpoints.restore(Saved(stacked(states), Best({})))
-        where = {"start": saved.step, "wandb_project": wandb_project}
-        with open_logs(folder, **where) as logs, Interruption() as interruption:
-            loop = Loop(
-                model=models[0],
-                training=training,
-                batches=batches,
-                step=step,
-                steps=steps,
-                folder=folder,
-                saved=saved,
-                checkpoints=checkpoints,
-                logs=logs,
-                evaluation=None,
-                progress=progress,
-            )
-            loop.run(interruption)
+    make = functools.partial(
+        Loop,
+        model=models[0],
+        training=training,
+        batches=batches,
+        step=step,
+        steps=steps,
+        evaluation=None,
+        progress=progress,
+    )
+    where = {"accept_changes": accept_changes, "wandb_project": wandb_project}
+    loop = completed(make, Saved(stacked(states), Best({})), folder, settings, **where)
     state, seconds = loop.saved.state, time.perf_counter() - begun
     trained = {"params": state.params, "aux": state.trainables["aux"]}
     of_each = [jax.tree.map(lambda x, i=i: x[i], trained) for i in range(len(models))]

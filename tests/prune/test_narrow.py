@@ -10,25 +10,9 @@ from transformers import AutoModel
 
 from effjax import hf
 from effjax.models.model import Model, create
-from effjax.prune import narrowed, shrink
+from effjax.prune import narrowed
 from effjax.tree import flatten, unflatten
-
-
-@pytest.fixture(scope="module")
-def teacher() -> Model:
-    return create(
-        "bert",
-        size="tiny",
-        key=jax.random.key(0),
-        head="sequence-classification",
-        vocab_size=31,
-        hidden_size=12,
-        num_attention_heads=3,
-        intermediate_size=7,
-        num_hidden_layers=5,
-        max_position_embeddings=9,
-    )
-
+from tests.train.small_run import SIZES, small_model
 
 BATCH = {
     "input_ids": np.array([[3, 1, 4, 1, 5], [9, 2, 6, 0, 0]]),
@@ -36,49 +20,46 @@ BATCH = {
 }
 
 
-def test_a_narrow_student_has_the_largest_part_of_every_matrix(teacher: Model) -> None:
-    """Numbers 1, 4, 6 and 11 of 12 and head 2 of 3 are made ten times as large everywhere."""
-    large, head, params = np.array([1, 4, 6, 11]), 2, {}
-    for row in teacher.table:
-        array = np.array(flatten(teacher.params)[row.path])
+def planted(large: dict[str, np.ndarray]) -> Model:
+    """A model in which some of what an axis instance counts is ten times as large everywhere."""
+    model, params = small_model(), {}
+    for row in model.table:
+        array = np.array(flatten(model.params)[row.path])
         for number, axis in enumerate(row.axes):
-            kept = large if axis.instance == "hidden" else head
-            if axis.instance in ("hidden", "layer_3/heads"):
-                np.moveaxis(array, number, 0)[kept] *= 10
+            if axis.instance in large:
+                np.moveaxis(array, number, 0)[large[axis.instance]] *= 10
         params[row.path] = array
-    planted = teacher.replace(params=unflatten(params))
-    with pytest.raises(ValueError, match=r"a part of the 7 of layer_\d/ffn; expected a width that"):
-        narrowed(planted, 4)
-    planted = shrink(planted, {f"layer_{i}/ffn": np.arange(6) for i in range(5)})
-    student = narrowed(planted, 4)
-    ours, theirs = flatten(student.params), flatten(planted.params)
+    return model.replace(params=unflatten(params))
+
+
+def test_a_narrow_student_has_the_largest_part_of_every_matrix() -> None:
+    large, head = np.array([1, 4, 5, 6, 9, 11, 12, 15]), np.array([1])
+    teacher = planted({"hidden": large, "layer_1/heads": head})
+    student = narrowed(teacher, 8)
+    ours, theirs = flatten(student.params), flatten(teacher.params)
     np.testing.assert_array_equal(
         ours["embedding/word/embedding"], theirs["embedding/word/embedding"][:, large]
     )
-    query = theirs["layer_3/attention/query/kernel"][large][:, [head]]
-    np.testing.assert_array_equal(ours["layer_3/attention/query/kernel"], query)
-    assert {(layer.heads, layer.ffn) for layer in student.config.layers} == {(1, 2)}
+    query = theirs["layer_1/attention/query/kernel"][large][:, head]
+    np.testing.assert_array_equal(ours["layer_1/attention/query/kernel"], query)
+    assert {(layer.heads, layer.ffn) for layer in student.config.layers} == {(1, 12)}
     logits = student(BATCH).logits
-    assert logits is not None and logits.shape == (2, 2)
+    assert student.config.hidden == 8 and logits is not None and logits.shape == (2, 2)
 
 
-@pytest.mark.parametrize("width", [0, 12, 13])
-def test_a_narrow_student_is_narrower(teacher: Model, width: int) -> None:
-    with pytest.raises(ValueError, match=f"width {width}: expected a width from 1 to 11"):
-        narrowed(teacher, width)
+@pytest.mark.parametrize("width", [0, 16, 17])
+def test_a_narrow_student_is_narrower(width: int) -> None:
+    with pytest.raises(ValueError, match=f"width {width}: expected a width from 1 to 15"):
+        narrowed(small_model(), width)
+
+
+def test_a_narrow_student_has_whole_heads() -> None:
+    with pytest.raises(ValueError, match="a part of the 2 of layer_0/heads; expected a width that"):
+        narrowed(small_model(), 12)
 
 
 def test_transformers_loads_a_narrow_student(tmp_path: Path) -> None:
-    made = create(
-        "bert",
-        size="tiny",
-        key=jax.random.key(0),
-        vocab_size=31,
-        hidden_size=8,
-        num_attention_heads=2,
-        intermediate_size=6,
-    )
-    student = narrowed(made, 4)
+    student = narrowed(create("bert", size="tiny", key=jax.random.key(0), **SIZES), 8)
     hf.save_pretrained(student, tmp_path / "narrow")
     theirs = AutoModel.from_pretrained(tmp_path / "narrow").eval()
     given = {name: torch.tensor(x) for name, x in BATCH.items()}

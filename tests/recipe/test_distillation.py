@@ -250,6 +250,63 @@ def test_seeds_run_in_one_program(
     recipe.run(tmp_path / "out")
 
 
+@pytest.mark.slow
+def test_a_student_learns_from_two_teachers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By name, at weights; each is trained, kept and reported, and its outputs are its own."""
+    small_words(monkeypatch)
+    other = Teacher(name="small", hidden=8, layers=1, heads=1, training=SMALL, seed=5)
+    both = Weighted(
+        soft=(0.5, SoftTargets()),
+        other=(0.5, SoftTargets(teacher="small")),
+        hidden=(1.0, HiddenMSE(teacher="small")),
+    )
+    recipe = replace(
+        RECIPE,
+        other_teachers=(other,),
+        methods=(*distilled(both), Method(name="one", objective=Weighted(s=(1.0, SoftTargets())))),
+        search=Search(learning_rates=(1e-3,), steps=1, validation=0),
+        seeds=(0,),
+        teacher_outputs=str(tmp_path / "outputs"),
+    )
+    recipe.run(tmp_path / "out")
+    report = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert report["other_teachers"]["small"]["scores"]["validation"]["mean"] > 0
+    assert report["sizes"]["small"]["params"] < report["sizes"]["teacher"]["params"]
+    table = (tmp_path / "out" / "table.md").read_text().splitlines()
+    assert [line.split(" | ")[0] for line in table[2:5]] == [
+        "| teacher",
+        "| small",
+        "| 1-layer distilled",
+    ]
+    assert from_pretrained(tmp_path / "out" / "small").config.num_layers == 1
+    assert (tmp_path / "outputs-small" / "outputs.json").exists()
+    terms = read_history(tmp_path / "out" / "runs" / "1-layer" / "distilled" / "seed-0")[-1]
+    assert terms["other"] != terms["soft"]
+
+
+def test_teachers_have_names_and_are_read() -> None:
+    other = Teacher(name="small", hidden=8, layers=1, heads=1, training=SMALL)
+    for name in ("teacher", "1-layer", "runs"):
+        with pytest.raises(ValueError, match="expected a name of its own for each"):
+            replace(RECIPE, other_teachers=(replace(other, name=name),))
+
+
+def test_a_teacher_that_nobody_reads_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = str(tiny_encoder(tmp_path / "encoder", words=80))
+    small_words(monkeypatch)
+    other = Teacher(name="small", hidden=8, layers=1, heads=1, training=SMALL)
+    with pytest.raises(ValueError, match="no objective reads the teacher 'small'; leave it out"):
+        replace(RECIPE, other_teachers=(other,)).run(tmp_path / "out")
+    foreign = replace(other, source=source)
+    with pytest.raises(ValueError, match=r"'small' .* has another vocabulary than the first one"):
+        replace(RECIPE, other_teachers=(foreign,)).run(tmp_path / "out2")
+    assert not (tmp_path / "out" / "teacher").exists()  # nothing was trained in vain
+
+
 def test_students_on_several_devices_run_one_by_one() -> None:
     with pytest.raises(ValueError, match="students that run together do so on one device"):
         replace(RECIPE, seeds_run="together", mesh=Mesh(fsdp=2))
