@@ -1,8 +1,9 @@
-"""Ways to distil a task, compared fairly at small scale: four tasks of GLUE, two small students.
+"""Ways to distil a task, compared fairly at small scale: four tasks of GLUE, three small students.
 
     xz -dc wiki-en.txt.xz | grep -E '.{100}' > wiki-en.txt     # a document is a paragraph
     effjax run configs/wiki_relations.py
     effjax run configs/wiki_relations_narrow.py
+    effjax run configs/wiki_masked_lm.py && effjax run configs/wiki_distilbert.py
     python experiments/methods_grid.py
 
 For each task all-MiniLM-L6-v2 is trained and teaches. A student begins with the same arrays in all
@@ -70,10 +71,17 @@ TASKS = {
 STUDENTS = {
     "3-layer": "runs/wiki_relations/student",
     "narrow": "runs/wiki_relations_narrow/student",
+    "3-layer, words": "runs/wiki_distilbert/student",
 }
-WIDE = ("DistilBERT", "PKD", "TinyBERT")
-"""Methods that compare hidden states as they are, or heads one by one, which a student of its
-teacher's width and heads alone can do.
+"""By relations, the same at half the width, and by DistilBERT's triple loss over words."""
+
+WAYS = {
+    "3-layer": ("soft targets", "DistilBERT", "PKD", "TinyBERT", "MiniLMv2"),
+    "narrow": ("soft targets", "MiniLMv2"),
+    "3-layer, words": ("soft targets",),
+}
+"""The methods of each student. Those that compare hidden states as they are, or heads one by one,
+want one of its teacher's width and heads; the last student shows what its start is worth.
 """
 
 
@@ -151,7 +159,7 @@ def methods(predictions: Objective, epochs: int) -> tuple[Method, ...]:
 
 
 def recipe(task: str, student: str, seeds: tuple[int, ...]) -> Distillation:
-    """One task and student, by every method that the student's width allows."""
+    """One task and student, by the student's methods."""
     how = TASKS[task]
     predictions = LogitMSE() if task == "glue/stsb" else SoftTargets(temperature=2.0)
     every = methods(predictions, how.epochs // 2)
@@ -164,7 +172,7 @@ def recipe(task: str, student: str, seeds: tuple[int, ...]) -> Distillation:
             training=Training(epochs=how.teacher_epochs, learning_rate=1e-4, dtype="bfloat16"),
         ),
         students=(Student(name=student, source=STUDENTS[student]),),
-        methods=tuple(m for m in every if student == "3-layer" or m.name not in WIDE),
+        methods=tuple(method for method in every if method.name in WAYS[student]),
         training=Training(epochs=how.epochs, dtype="bfloat16"),
         search=Search(learning_rates=RATES, steps=None, validation=how.validation),
         seeds=seeds,
