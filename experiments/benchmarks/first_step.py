@@ -80,6 +80,7 @@ def measure(folder: Path, shape: list[str], cache: Path) -> tuple[dict[str, floa
     programs it has compiled.
     """
     environment = os.environ | {"EFFJAX_CACHE": str(cache), "JAX_PLATFORMS": "cpu"}
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)  # another cache would be the one in use
     begun = time.time()
     command = [sys.executable, __file__, "child", str(folder), *shape]
     run = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
