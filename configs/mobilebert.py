@@ -9,7 +9,7 @@ For a third of the training the 24 layers are learned one after the other, each 
 and the attention of the teacher's layer; then the words, from the labels and from the teacher alike
 (section 3.5, "progressive knowledge transfer"). What differs: the paper's teacher, IB-BERT_LARGE,
 was not published, so MobileBERT teaches and MobileBERT_TINY, whose layers are as many and as wide,
-learns; published.json has no row of it (MobileBERT's own: GLUE test 77.7, SQuAD v1.1 F1 90.0).
+learns; there is no published row of it at hand (MobileBERT's: GLUE test 77.7, SQuAD v1.1 F1 90.0).
 Layers below the one that is learned go on learning, where the paper has them frozen; feature maps
 have the plain squared error; there is no next-sentence prediction; wiki40b and Project Gutenberg's
 books (pg19) stand in for Wikipedia and the Toronto Book Corpus. Batch, steps and rate are those of

@@ -5,8 +5,8 @@
     effjax run configs/wiki_distilbert.py
 
 As configs/wiki_relations.py, with as many steps on the same batches, and the weights of
-configs/distilbert.py. What differs from the paper: the teacher is small, and only half-way to a
-good masked LM.
+configs/distilbert.py. What differs from the paper: the teacher is small, and no good masked LM (its
+header says what it has).
 
 Not yet run.
 """

@@ -4,8 +4,8 @@
     effjax run configs/wiki_masked_lm.py
 
 MiniLM was made a sentence encoder, and its masked-LM head is not published. The new head is tied to
-its word embedding; all of the model is trained. `runs/wiki_masked_lm/model` fills in words for
-TinyBERT's augmentation, and teaches in configs/wiki_distilbert.py.
+its word embedding; all of the model is trained. `runs/wiki_masked_lm/model` can fill in
+words for TinyBERT's augmentation, and teaches in configs/wiki_distilbert.py.
 
 Measured (paper/results/wiki_masked_lm.json, one seed, 600 steps in 14 minutes on two cores of a
 Xeon with AMX, tests beside it): at the masked tokens held out a loss of 4.64 (perplexity 103.6) and

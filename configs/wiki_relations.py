@@ -4,6 +4,10 @@
     effjax run configs/wiki_relations.py
 
 The student, three layers of the teacher's six, is what experiments/methods_grid.py calls 3-layer.
+Its narrow student, six layers of half the width, is not yet run:
+
+    effjax run configs/wiki_relations.py --student.name narrow --student.layers 0 1 2 3 4 5 \\
+        --student.hidden 192 --out runs/wiki_relations_narrow
 
 Measured (paper/results/wiki_relations.json, one seed, 1,000 steps, which is 2.8 million tokens, in
 15 minutes on two cores of a Xeon with AMX, tests beside it): on 500 documents held out the

@@ -2,7 +2,8 @@
 
     xz -dc wiki-en.txt.xz | grep -E '.{100}' > wiki-en.txt     # a document is a paragraph
     effjax run configs/wiki_relations.py
-    effjax run configs/wiki_relations_narrow.py
+    effjax run configs/wiki_relations.py --student.name narrow --student.layers 0 1 2 3 4 5 \\
+        --student.hidden 192 --out runs/wiki_relations_narrow
     effjax run configs/wiki_masked_lm.py && effjax run configs/wiki_distilbert.py
     python experiments/methods_grid.py
 
@@ -180,14 +181,20 @@ def recipe(task: str, student: str, seeds: tuple[int, ...]) -> Distillation:
     )
 
 
+def place(out: Path, student: str, task: str) -> Path:
+    """Where the runs of one task and student are."""
+    return out / student / task.replace("/", "_")
+
+
 def main() -> None:
     settings = tyro.cli(Settings, description=__doc__)
     for student in settings.students:
         for task in settings.tasks:
-            out = settings.out / student / task.replace("/", "_")
+            out = place(settings.out, student, task)
             if not (out / "results.json").exists():
                 recipe(task, student, settings.seeds).run(out)
-    found = sorted(settings.out.glob("*/*/results.json"), key=lambda path: path.stat().st_mtime)
+    every = [place(settings.out, student, task) for student in STUDENTS for task in TASKS]
+    found = [out / "results.json" for out in every if (out / "results.json").exists()]
     publish([json.loads(path.read_text()) for path in found], settings.results)
 
 

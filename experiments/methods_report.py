@@ -44,7 +44,8 @@ def row(name: str, cells: Sequence[Any]) -> str:
 
     def cell(value: Any) -> str:
         if isinstance(value, np.ndarray):
-            return f"{value.mean():.1f} ± {value.std(ddof=1):.1f}" if value.size else "-"
+            spread = f" ± {value.std(ddof=1):.1f}" if value.size > 1 else ""
+            return f"{value.mean():.1f}{spread}" if value.size else "-"
         return value if isinstance(value, str) else f"{value:.1f}"
 
     return f"| {name} | {' | '.join(map(cell, cells))} |"

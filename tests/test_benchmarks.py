@@ -220,15 +220,32 @@ def test_a_band_and_a_full_mask_are_timed(tmp_path: Path) -> None:
         assert entry["speedup"] > 0 and entry["band"]["bytes"] < entry["full"]["bytes"]
 
 
-@pytest.mark.slow
-def test_a_teacher_that_is_run_once_is_timed(
-    assets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def sst2(assets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """SST-2 where the scripts look for it; the folder of its teacher."""
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
     import_folder(get_task("glue/sst2"), assets / "data" / "glue" / "SST-2", tmp_path / "tfds")
-    out, teacher = tmp_path / "out.json", str(assets / "models" / "all-MiniLM-L6-v2")
+    return str(assets / "models" / "all-MiniLM-L6-v2")
+
+
+@pytest.mark.slow
+def test_a_teacher_that_is_run_once_is_timed(sst2: str, tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
     small = ("--phrases", "300", "--steps", "2", "--samples", "2", "--batch-size", "16")
-    run_script("teacher_cache.py", "--teacher", teacher, *small, "--out", str(out))
+    run_script("teacher_cache.py", "--teacher", sst2, *small, "--out", str(out))
     results = json.loads(out.read_text())
     assert results["seconds"]["read"] < results["seconds"]["run"]
     assert results["bytes_on_disk"] > 0 and results["live_over_looked_up"]["median"] > 0
+
+
+@pytest.mark.slow
+def test_students_in_one_program_are_timed(sst2: str, tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    small = ("--students", "2", "--steps", "2", "--samples", "2", "--batch-size", "8")
+    run_script("students_together.py", "--teacher", sst2, *small, "--out", str(out))
+    cells = json.loads(out.read_text())["cells"]
+    assert list(cells) == ["half of the layers", "2 layers of 128"]
+    for cell in cells.values():
+        alone, together = (cell["seconds"][name] for name in ("one_by_one", "together"))
+        assert len(alone) == len(together) == 2
+        assert cell["one_by_one_over_together"]["median"] > 0

@@ -1,7 +1,6 @@
 """The one place where a weight is multiplied; quantised weights and precisions come in here."""
 
 import math
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -50,17 +49,8 @@ def _backward(saved: tuple[Array, Array], cotangent: Array) -> tuple[Array, Arra
 bfloat16_matmul.defvjp(_forward, _backward)
 
 
-def with_leading_axes(f: Callable[[Array], Array]) -> Callable[[Array], Array]:
-    """A function of an array with any leading axes, of which `vmap` adds one more: what it is made
-    of stays as written.
-    """
-    mapped = jax.custom_batching.custom_vmap(f)
-    mapped.def_vmap(lambda size, batched, x: (mapped(x), True))
-    return mapped
-
-
-@with_leading_axes
-def turned(x: Array) -> Array:
+@jax.custom_batching.custom_vmap
+def turned(x: Float[Array, "*batch A B"]) -> Float[Array, "*batch B A"]:
     """The last two axes exchanged, really laid out in memory on a CPU.
 
     XLA folds a plain transpose into the product, which it then computes more slowly there. A branch
@@ -73,6 +63,15 @@ def turned(x: Array) -> Array:
         ),
         default=lambda y: y.mT,
     )
+
+
+@turned.def_vmap
+def _turned_with_an_axis_more(
+    size: int, batched: list[bool], x: Float[Array, "S *batch A B"]
+) -> tuple[Float[Array, "S *batch B A"], bool]:
+    """As it is written: mapped, the branch would be a choice, which XLA folds away."""
+    del size, batched  # there is one argument
+    return turned(x), True
 
 
 def product_with_words(
@@ -113,11 +112,9 @@ def _add_bias_backward(bias: Array, cotangent: Array) -> tuple[Array, Array]:
     return cotangent, summed(cotangent).astype(bias.dtype)
 
 
-@with_leading_axes
-def summed(x: Float[Array, "*batch T O"]) -> Float[Array, "*batch O"]:
+def summed(x: Float[Array, "T O"]) -> Float[Array, "O"]:
     """The sum over rows, in float32, as a product."""
-    ones = jnp.ones((*x.shape[:-2], 1, x.shape[-2]), x.dtype)
-    return jnp.matmul(ones, x, preferred_element_type=jnp.float32)[..., 0, :]
+    return jnp.matmul(jnp.ones((1, len(x)), x.dtype), x, preferred_element_type=jnp.float32)[0]
 
 
 add_bias.defvjp(_add_bias_forward, _add_bias_backward)

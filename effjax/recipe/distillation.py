@@ -115,8 +115,7 @@ class Distillation:
         # Only now, so that a mistyped file leaves nothing behind that the next recipe has to equal.
         by_first(lambda: claim(out / RECIPE, self, accept_changes=accept_changes))
         with Bars() as bars:
-            teachers = self.trained_teachers(data, out, bars, accept_changes)
-            bench = self.bench(data, teachers, out, bars, accept_changes)
+            bench, teachers = self.prepare(data, out, bars, accept_changes)
             runs = self.train_arms(bench, bars)
             sizes = self.measure(teachers, bars)
         first, *others = [scored(x.name, teachers[x.name], data, out) for x in self.teachers]
@@ -150,38 +149,26 @@ class Distillation:
             if student.source is not None
         }
 
-    def trained_teachers(
-        self, data: Data, out: Path, bars: Bars, accept_changes: bool
-    ) -> dict[str, Model]:
-        """Every teacher, trained on the task, by name."""
-        how = fit_options(self, accept_changes)
+    def prepare(
+        self, data: Data, out: Path, bars: Bars, accept_changes: bool = False
+    ) -> tuple[Bench, dict[str, Model]]:
+        """What all arms share, the teachers' outputs among it; and the trained teachers by name."""
+        own, how = self.own_tokens(data), fit_options(self, accept_changes)
         for teacher in self.other_teachers:
             check_vocabulary(teacher, data)
         untrained = {teacher.name: untrained_teacher(teacher, data) for teacher in self.teachers}
-        # Before hours of training: it may refuse.
-        self.needs(untrained, data, self.own_tokens(data))
-        return {
+        wanted = self.needs(untrained, data, own)  # before hours of training: it may refuse
+        teachers = {
             x.name: train_teacher(untrained[x.name], x, data, out, bars.training(x.name), how)
             for x in self.teachers
         }
-
-    def bench(
-        self,
-        data: Data,
-        teachers: Mapping[str, Model],
-        out: Path,
-        bars: Bars,
-        accept_changes: bool = False,
-    ) -> Bench:
-        """What all arms share, the outputs of the teachers over the training examples among it."""
-        own, how = self.own_tokens(data), fit_options(self, accept_changes)
         outputs = {
             name: self.outputs(name, teachers[name], data, needs, bars)
-            for name, needs in self.needs(teachers, data, own).items()
+            for name, needs in wanted.items()
         }
         order = self.data_seed if self.seeds_run == "together" else None
         first = teachers[self.teacher.name]
-        return Bench(data, own, first, outputs, self.training, order, how, out)
+        return Bench(data, own, first, outputs, self.training, order, how, out), teachers
 
     def outputs(
         self, name: str, teacher: Model, data: Data, needs: Needs, bars: Bars
@@ -213,9 +200,9 @@ class Distillation:
         wanted: dict[str, Needs] = {}
         configs = {name: teacher.config for name, teacher in teachers.items()}
         objectives = [x.objective for m in self.methods for x in (*m.before, m)]
+        begun = {student.name: self.begun(teachers, student).config for student in self.students}
         for student, objective in itertools.product(self.students, objectives):
-            config = self.begun(teachers, student).config
-            found = objective.needs(config, configs)
+            found = objective.needs(begun[student.name], configs)
             per_token = sorted({x for needs in found.values() for x in needs.per_token})
             same = same_tokens(own.get(student.name, data), data)
             if self.teacher_runs == "every step" and not same:

@@ -92,6 +92,8 @@ class GeneralDistillation:
             raise ValueError(
                 "general distillation has no score to stop early by; leave training.patience out"
             )
+        if self.whole_words and not self.mask_rate:
+            raise ValueError("whole_words is true, and no word is masked: mask_rate is 0")
 
     def run(self, out: Path, *, accept_changes: bool = False) -> None:
         """Distils into `out`, going on where an interrupted run of the same recipe stopped.

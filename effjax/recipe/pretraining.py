@@ -76,10 +76,11 @@ class Pretraining:
     wandb_project: str | None = None
 
     def __post_init__(self) -> None:
-        if self.source is not None and (self.tokenizer is not None or self.generator is not None):
+        new = (self.tokenizer, self.generator, self.model) != (None, None, NewModel())
+        if self.source is not None and new:
             raise ValueError(
-                f"pretraining goes on with {self.source}, which brings its tokenizer and has no "
-                "generator; leave tokenizer and generator out"
+                f"pretraining goes on with {self.source}, which has its tokenizer and shape, and "
+                "no generator; leave tokenizer, model and generator out"
             )
 
     def run(self, out: Path, *, accept_changes: bool = False) -> None:

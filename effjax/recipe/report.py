@@ -15,7 +15,7 @@ from effjax.files import atomic_file, write_json
 from effjax.measure import Latency, Speedup
 from effjax.recipe.arms import Run
 from effjax.recipe.figure import draw
-from effjax.recipe.spec import CONTROL, RANDOM
+from effjax.recipe.spec import WITHOUT_TEACHER
 
 Report = dict[str, Any]
 
@@ -96,6 +96,7 @@ def results(
 
 
 def teacher_summary(teacher: TeacherScores, metric: str) -> dict[str, Any]:
+    """A teacher's headline metric on every evaluation set."""
     return {
         name: summary([scores[metric]], teacher.right[name])
         for name, scores in teacher.scores.items()
@@ -104,7 +105,7 @@ def teacher_summary(teacher: TeacherScores, metric: str) -> dict[str, Any]:
 
 def comparisons(arms: Mapping[str, Sequence[Run]], sets: Sequence[str]) -> dict[str, Any]:
     """Every method against every control of one student."""
-    controls = [arm for arm in arms if arm in (CONTROL.name, RANDOM.name)]
+    controls = [arm for arm in arms if arm in WITHOUT_TEACHER]
     return {
         f"{method} - {control}": {name: compare(group, arms[control], name) for name in sets}
         for method, group in arms.items()

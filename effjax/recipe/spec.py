@@ -117,6 +117,13 @@ class Stage:
     epochs: int
     learning_rate: float
 
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or not self.learning_rate > 0:
+            raise ValueError(
+                f"stage {self.name!r}: epochs is {self.epochs}, learning_rate "
+                f"{self.learning_rate}; expected 1 or more, and a number above 0"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
@@ -139,17 +146,27 @@ CONTROL = Method(name="control", objective=Weighted(task=(1.0, TaskLoss())))
 RANDOM = Method(name="random", objective=CONTROL.objective)
 """The same, from random arrays."""
 
+WITHOUT_TEACHER = (CONTROL.name, RANDOM.name)
+
 
 def check_methods(methods: tuple[Method, ...], epochs: int) -> None:
-    """Raises a ValueError for names that are taken, and for stages that leave no epoch."""
+    """Raises a ValueError for names that are taken, and for stages that leave no epoch or share a
+    folder.
+    """
     names = [method.name for method in methods]
-    taken = [name for name in names if names.count(name) > 1 or name in ("control", "random")]
+    taken = [name for name in names if names.count(name) > 1 or name in WITHOUT_TEACHER]
     if not names or taken:
         raise ValueError(
             f"methods are named {', '.join(names) or 'not at all'}; expected one or more, each of "
-            "its own name, which is not that of an arm without a teacher, control or random"
+            f"its own name, and none {' or '.join(WITHOUT_TEACHER)}, the arms without a teacher"
         )
     for method in methods:
+        stages = [stage.name for stage in method.before]
+        if len(set(stages)) < len(stages):
+            raise ValueError(
+                f"method {method.name!r}: its stages are named {', '.join(stages)}; expected "
+                "a name of its own for each"
+            )
         if (spent := sum(stage.epochs for stage in method.before)) >= epochs:
             raise ValueError(
                 f"method {method.name!r}: its stages take {spent} epochs of training.epochs, "

@@ -6,17 +6,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, TypedDict, runtime_checkable
+from typing import Any, TypedDict
 
 import jax
-import numpy as np
 
 from effjax.data.batches import TrainBatches
 from effjax.data.encode import Encoded
 from effjax.data.layouts import ALL, Batch, Share
 from effjax.data.masking import Masking
 from effjax.distill import Weighted
-from effjax.models.base import EncoderConfig, Outputs
 from effjax.models.model import Model
 from effjax.train.checkpoint import Best, Checkpoints, Saved
 from effjax.train.claim import claim
@@ -32,6 +30,7 @@ from effjax.train.step import (
     make_train_step,
     optimizer_of,
 )
+from effjax.train.teachers import KnownTeacher, check_readers, taught, told_apart
 from effjax.train.training import Training
 from effjax.train.window import Metrics, Window
 from effjax.types import Aux
@@ -42,16 +41,6 @@ LOG_EVERY = 50
 AnyStep = Callable[[TrainState, tuple[Batch, ...]], tuple[TrainState, StepMetrics]]
 Progress = Callable[[int, int, Metrics], None]
 Evaluation = Callable[[Model, Aux], Mapping[str, float]]
-
-
-@runtime_checkable
-class KnownTeacher(Protocol):
-    """A teacher that says by itself what its outputs for a batch are, such as `CachedOutputs`."""
-
-    @property
-    def config(self) -> EncoderConfig: ...
-
-    def __call__(self, batch: Mapping[str, np.ndarray]) -> Outputs: ...
 
 
 class FitOptions(TypedDict, total=False):
@@ -128,11 +117,9 @@ def fit(
         Interrupted: the system asked the process to end; a checkpoint was saved before.
     """
     teachers = teachers or {}
-    run = {name: teacher for name, teacher in teachers.items() if isinstance(teacher, Model)}
     check_evaluated(training, evaluation)
-    check_reads("this model", model, encoded)
-    for name, teacher in run.items():
-        check_reads(f"teacher {name!r}", teacher, encoded)
+    run, known = told_apart(teachers)
+    check_readers(model, run, encoded)
     begun = time.perf_counter()
     devices = mesh.build()
     batches = batches_of(
@@ -149,11 +136,9 @@ def fit(
     begin = beginning(model, training, state, devices)
     compiled = make_train_step(model, objective, training)
     live = {name: place_model(teacher.for_inference(), devices) for name, teacher in run.items()}
-    known = {name: teacher for name, teacher in teachers.items() if name not in run}
 
     def step(state: TrainState, parts: tuple[Batch, ...]) -> tuple[TrainState, StepMetrics]:
-        given = ((part, {name: teacher(part) for name, teacher in known.items()}) for part in parts)
-        return compiled(state, place_parts(given, devices), live)
+        return compiled(state, place_parts(taught(parts, known), devices), live)
 
     settings = {"model": model.config, "objective": objective, "training": training}
     settings |= {"seed": seed, "steps": steps}
@@ -203,20 +188,6 @@ def check_evaluated(training: Training, evaluation: Evaluation | None) -> None:
         raise ValueError(
             f"training: patience is {training.patience}, but nothing is evaluated after an epoch; "
             "leave it out"
-        )
-
-
-def check_reads(name: str, model: Model, encoded: Encoded) -> None:
-    """Raises a ValueError for examples with more tokens, or others, than a model can read."""
-    if (longest := int(encoded.lengths.max())) > model.config.max_length:
-        raise ValueError(
-            f"the longest training example has {longest} tokens; {name} has positions for "
-            f"{model.config.max_length}"
-        )
-    if (last := int(encoded.input_ids.max())) >= model.config.vocab_size:
-        raise ValueError(
-            f"the training examples hold token {last}; the vocabulary of {name} has 0 to "
-            f"{model.config.vocab_size - 1}"
         )
 
 

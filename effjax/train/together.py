@@ -19,15 +19,7 @@ from effjax.models.architecture import Architecture
 from effjax.models.base import EncoderConfig, Runtime
 from effjax.models.model import Model
 from effjax.train.checkpoint import Best, Saved
-from effjax.train.loop import (
-    Fit,
-    KnownTeacher,
-    Loop,
-    Progress,
-    batches_of,
-    check_reads,
-    completed,
-)
+from effjax.train.loop import Fit, Loop, Progress, batches_of, completed
 from effjax.train.step import (
     COMPILED,
     KEPT,
@@ -38,6 +30,7 @@ from effjax.train.step import (
     init_state,
     train_step,
 )
+from effjax.train.teachers import KnownTeacher, check_readers, taught, told_apart
 from effjax.train.training import Training
 from effjax.types import Array
 
@@ -64,7 +57,7 @@ def fit_together(
     accept_changes: bool = False,
     progress: Progress = lambda step, steps, metrics: None,
 ) -> tuple[Fit, ...]:
-    """Trains students of one shape, each as `fit` would with this `order`, in one process.
+    """Trains students of one shape, each as `fit` would with this `order`, on one device.
 
     A teacher that runs in every step runs once for all of them. The metrics are means over the
     students, and `loss/0` and so on, each student's; a run that was killed goes on.
@@ -81,15 +74,13 @@ def fit_together(
 
     Raises:
         ValueError: as of `fit`; or the students are not of one shape, or not as many as seeds and
-            learning rates, or training is to stop early.
+            learning rates, or training is to stop early, or there are several processes.
     """
     teachers, begun = teachers or {}, time.perf_counter()
     rates = learning_rates or [training.learning_rate] * len(seeds)
     check_alike(models, seeds, rates, training)
-    run = {name: teacher for name, teacher in teachers.items() if isinstance(teacher, Model)}
-    check_reads("this model", models[0], encoded)
-    for name, teacher in run.items():
-        check_reads(f"teacher {name!r}", teacher, encoded)
+    run, known = told_apart(teachers)
+    check_readers(models[0], run, encoded)
     batches = batches_of(models[0], encoded, training, seed=order, masking=masking)
     steps = steps or training.epochs * batches.per_epoch
     configs = {name: teacher.config for name, teacher in teachers.items()}
@@ -99,13 +90,11 @@ def fit_together(
     ]
     compiled = make_step_together(models[0], objective, training)
     live = {name: teacher.for_inference() for name, teacher in run.items()}
-    known = {name: teacher for name, teacher in teachers.items() if name not in run}
     peaks = jnp.asarray(rates, jnp.float32)
     names = [f"loss/{number}" for number in range(len(models))]
 
     def step(state: TrainState, parts: tuple[Batch, ...]) -> tuple[TrainState, StepMetrics]:
-        given = tuple((x, {name: teacher(x) for name, teacher in known.items()}) for x in parts)
-        new, means, losses = compiled(state, given, live, peaks)
+        new, means, losses = compiled(state, taught(parts, known), live, peaks)
         return new, {**means, **dict(zip(names, losses, strict=True))}
 
     settings = {"models": models[0].config, "objective": objective, "training": training}
@@ -147,12 +136,17 @@ def check_alike(
         raise ValueError("together: the students differ in shape; expected one config for all")
     if bad := [rate for rate in rates if not (math.isfinite(rate) and rate > 0)]:
         raise ValueError(f"together: a learning rate is {bad[0]}; it must be above 0")
-    if len(set(seeds)) < len(seeds) and len(set(zip(seeds, rates, strict=True))) < len(seeds):
+    if len(set(zip(seeds, rates, strict=True))) < len(seeds):
         raise ValueError(f"together: seeds {list(seeds)} train the same student twice")
     if training.patience is not None:
         raise ValueError(
             f"training: patience is {training.patience}, but students that are trained together "
             "all go to the end; leave it out"
+        )
+    if jax.process_count() > 1:
+        raise ValueError(
+            f"together: there are {jax.process_count()} processes; students that are trained "
+            "together are so by a single one"
         )
 
 

@@ -1,5 +1,7 @@
 """The small layers against their formulas in numpy."""
 
+from collections.abc import Callable
+
 import einops
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,7 @@ from jax.extend.random import threefry_2x32
 from effjax.layers.dropout import Dropout, dropout_mask, random_bytes, threefry
 from effjax.layers.embedding import positions_after_padding, positions_from_start
 from effjax.layers.feedforward import ACTIVATIONS, FeedForward
-from effjax.layers.linear import GroupedLinear, Linear, product
+from effjax.layers.linear import GroupedLinear, Linear, add_bias, product, product_with_words
 from effjax.layers.norm import LayerNorm, NoNorm
 from effjax.table import Axis, grouped
 
@@ -101,6 +103,34 @@ def test_gradients_in_bfloat16_are_near_float32_and_products_of_bfloat16() -> No
     products = [line for line in lowered.splitlines() if "dot_general" in line]
     assert len(products) == 2  # the forward product is not needed for the gradient
     assert all(line.count("xbf16>") == 2 for line in products)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("function", "of"),
+    [
+        (lambda x, kernel: product(x, kernel, 1, "bfloat16"), ((16, 8), (8, 12))),
+        (lambda x, words: product_with_words(x, words, "bfloat16"), ((16, 8), (12, 8))),
+        (add_bias, ((16, 8), (8,))),
+    ],
+    ids=["product", "product with words", "bias"],
+)
+def test_gradients_in_bfloat16_are_mapped_over_students(
+    function: Callable[..., jax.Array], of: tuple[tuple[int, ...], tuple[int, ...]]
+) -> None:
+    """Without a rule of their own XLA's optimizations, which the slow tests have, fold a transpose
+    into a product that a CPU then does not have.
+    """
+    inputs, weights = (RNG.normal(size=(3, *shape)).astype(np.float32) for shape in of)
+
+    def loss(x: jax.Array, weight: jax.Array) -> jax.Array:
+        return (function(x.astype(jnp.bfloat16), weight).astype(jnp.float32) ** 2).sum()
+
+    gradient = jax.grad(loss, argnums=(0, 1))
+    mapped = jax.jit(jax.vmap(gradient))(inputs, weights)
+    for i in range(3):
+        for found, want in zip(mapped, gradient(inputs[i], weights[i]), strict=True):
+            np.testing.assert_allclose(found[i], want, rtol=2**-7, atol=2**-7)
 
 
 @pytest.mark.parametrize(

@@ -374,6 +374,15 @@ def test_methods_have_names_and_epochs_of_their_own() -> None:
     stage = Stage(name="layers", objective=soft, epochs=1, learning_rate=1e-3)
     with pytest.raises(ValueError, match=r"'distilled': its stages take 1 epochs .* leave none"):
         replace(RECIPE, methods=distilled(soft, stage))
+    with pytest.raises(ValueError, match=r"its stages are named layers, layers; expected a name"):
+        replace(RECIPE, methods=distilled(soft, stage, stage))
+
+
+@pytest.mark.parametrize("changes", [{"epochs": 0}, {"learning_rate": 0.0}])
+def test_a_stage_trains(changes: dict) -> None:
+    given = {"epochs": 1, "learning_rate": 1e-3} | changes
+    with pytest.raises(ValueError, match=r"stage 'layers': .* expected 1 or more, and a number"):
+        Stage(name="layers", objective=Weighted(soft=(1.0, SoftTargets())), **given)
 
 
 @pytest.mark.parametrize("given", [{}, {"layers": (0,), "source": "somewhere"}])

@@ -144,3 +144,5 @@ def test_what_cannot_teach_is_refused(folder: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
     with pytest.raises(ValueError, match="no score to stop early by"):
         replace(recipe, training=replace(recipe.training, patience=1))
+    with pytest.raises(ValueError, match="whole_words is true, and no word is masked"):
+        replace(recipe, whole_words=True)

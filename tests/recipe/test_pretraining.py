@@ -107,7 +107,7 @@ def test_a_published_encoder_goes_on(masked_lm: Path, tmp_path: Path) -> None:
     (tmp_path / "texts.txt").write_text(texts(1100))
     source = {"source": str(masked_lm / "model"), "corpus": (str(tmp_path / "texts.txt"),)}
     training = replace(MASKED_LM.training, learning_rate=1e-4)
-    replace(MASKED_LM, **source, training=training, steps=3).run(tmp_path / "out")
+    replace(MASKED_LM, **source, model=NewModel(), training=training, steps=3).run(tmp_path / "out")
     report = json.loads((tmp_path / "out" / "results.json").read_text())
     before = json.loads((masked_lm / "results.json").read_text())["held_out"]["loss"]
     assert report["steps"] == 3
@@ -117,8 +117,8 @@ def test_a_published_encoder_goes_on(masked_lm: Path, tmp_path: Path) -> None:
 
 
 def test_a_published_encoder_brings_its_tokenizer() -> None:
-    for field in ({"tokenizer": "theirs"}, {"generator": NewModel()}):
-        with pytest.raises(ValueError, match=r"goes on with ours, .* leave tokenizer and"):
+    for field in ({"tokenizer": "x"}, {"generator": NewModel()}, {"model": NewModel(layers=3)}):
+        with pytest.raises(ValueError, match=r"goes on with ours, .* leave tokenizer, model and"):
             replace(MASKED_LM, source="ours", **field)
 
 

@@ -154,3 +154,12 @@ def test_students_that_cannot_go_together_are_one_line(
         fit_together(encoded=encoded, objective=OBJECTIVE, order=0, folder=tmp_path, **given)
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_several_processes_are_refused(
+    encoded: Encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    given = {"seeds": (1, 2), "order": 0, "folder": tmp_path}
+    with pytest.raises(ValueError, match="there are 2 processes; students that are trained"):
+        fit_together([student(1), student(2)], encoded, OBJECTIVE, TRAINING, **given)

@@ -1,0 +1,56 @@
+"""The teachers of a training: run in every step, or with outputs that are known."""
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from effjax.data.encode import Encoded
+from effjax.data.layouts import Batch
+from effjax.models.base import EncoderConfig, Outputs
+from effjax.models.model import Model
+from effjax.train.step import Part
+
+
+@runtime_checkable
+class KnownTeacher(Protocol):
+    """A teacher that says by itself what its outputs for a batch are, such as `CachedOutputs`."""
+
+    @property
+    def config(self) -> EncoderConfig: ...
+
+    def __call__(self, batch: Mapping[str, np.ndarray]) -> Outputs: ...
+
+
+def told_apart(
+    teachers: Mapping[str, Model | KnownTeacher],
+) -> tuple[dict[str, Model], dict[str, KnownTeacher]]:
+    """The teachers that are run in every step, and those whose outputs are known."""
+    run = {name: x for name, x in teachers.items() if isinstance(x, Model)}
+    return run, {name: x for name, x in teachers.items() if not isinstance(x, Model)}
+
+
+def taught(parts: Iterable[Batch], known: Mapping[str, KnownTeacher]) -> tuple[Part, ...]:
+    """Micro-batches with what the known teachers say of them."""
+    return tuple((part, {name: teacher(part) for name, teacher in known.items()}) for part in parts)
+
+
+def check_readers(model: Model, run: Mapping[str, Model], encoded: Encoded) -> None:
+    """Raises a ValueError for examples that the model or a teacher cannot read."""
+    check_reads("this model", model, encoded)
+    for name, teacher in run.items():
+        check_reads(f"teacher {name!r}", teacher, encoded)
+
+
+def check_reads(name: str, model: Model, encoded: Encoded) -> None:
+    """Raises a ValueError for examples with more tokens, or others, than a model can read."""
+    if (longest := int(encoded.lengths.max())) > model.config.max_length:
+        raise ValueError(
+            f"the longest training example has {longest} tokens; {name} has positions for "
+            f"{model.config.max_length}"
+        )
+    if (last := int(encoded.input_ids.max())) >= model.config.vocab_size:
+        raise ValueError(
+            f"the training examples hold token {last}; the vocabulary of {name} has 0 to "
+            f"{model.config.vocab_size - 1}"
+        )
