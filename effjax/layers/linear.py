@@ -9,6 +9,9 @@ from flax.typing import Initializer
 
 from effjax.types import Array, Float
 
+READ = "read"
+"""The collection of what every kernel reads, where somebody asks for it (`mutable=[READ]`)."""
+
 
 def product(
     x: Float[Array, "*batch inputs"], kernel: Float[Array, "..."], inputs: int, dtype: str
@@ -141,6 +144,7 @@ class Linear(nn.Module):
         """
         if math.prod(self.inputs) and x is not None:
             kernel = self.param("kernel", self.kernel_init, self.inputs + self.outputs)
+            self.sow(READ, "kernel", x)
             y = product(x, kernel, len(self.inputs), self.dtype)
         else:
             y = jnp.zeros((*batch, *self.outputs), self.dtype)

@@ -125,6 +125,17 @@ class EncoderConfig:
         """The Hugging Face fields that effjax carries along unread."""
         return {name: json.loads(value) for name, value in self.extra}
 
+    def shrunk(self, keep: Mapping[str, Sequence[int]]) -> "EncoderConfig":
+        """The config whose layers have only these of what axis instances such as "layer_3/heads"
+        count; instances of no layer are left alone.
+        """
+        layers = list(self.layers)
+        for instance, kept in keep.items():
+            name, _, field = instance.partition("/")
+            for i in (i for i, layer in enumerate(self.layer_names) if layer == name):
+                layers[i] = layers[i].shrunk(field, kept)
+        return self.replace(layers=tuple(layers))
+
     def replace(self, **changes: Any) -> "EncoderConfig":
         return dataclasses.replace(self, **changes)
 

@@ -80,13 +80,8 @@ def take(array: Array, row: Row, keep: Keep) -> Array:
 
 
 def shrunk_config(config: EncoderConfig, keep: Keep) -> EncoderConfig:
-    """The smaller config: "layer_3/heads" is the field `heads` of the `LayerSpec` of that name."""
-    layers = list(config.layers)
-    for instance, kept in keep.items():
-        name, _, field = instance.partition("/")
-        for i in (i for i, layer in enumerate(config.layer_names) if layer == name):
-            layers[i] = layers[i].shrunk(field, kept.tolist())
-    config = config.replace(layers=tuple(layers))
+    """The smaller config."""
+    config = config.shrunk({instance: kept.tolist() for instance, kept in keep.items()})
     return renumbered(config, keep["vocabulary"]) if "vocabulary" in keep else config
 
 

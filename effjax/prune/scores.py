@@ -1,0 +1,115 @@
+"""Criteria: how much every head and feed-forward unit is worth, one function each.
+
+A criterion returns `Scores`, an array per axis instance; more is better, and scores of different
+instances are compared. Those that look at data take examples (`effjax.data.encode`), a few hundred
+or thousand of those that the model was trained on; those that look at labels take a loss too:
+
+    objective = Weighted(task=(1.0, TaskLoss()))
+    loss = lambda outputs, batch: objective({}, outputs, {}, batch).total
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from effjax.data.batches import eval_batches
+from effjax.data.encode import Encoded
+from effjax.models.base import Outputs
+from effjax.models.model import INPUTS, Model, apply
+from effjax.prune.contributions import moments, products
+from effjax.prune.gates import gated, open_gates
+from effjax.table import Row
+from effjax.tree import flatten
+from effjax.types import Array, Batch, Float, Gates, Scores
+
+Loss = Callable[[Outputs, Batch], Array]
+"""The mean loss over a batch, a number."""
+
+AT_ONCE = 32
+"""Examples whose gradients are computed together."""
+
+
+def uniform(model: Model, key: jax.Array) -> Scores:
+    """A random number in [0, 1) per parameter, as the control of every other criterion."""
+    sizes = gated(model)
+    numbers = jax.random.uniform(key, (sum(sizes.values()),))
+    parts = np.split(np.asarray(numbers), np.cumsum(list(sizes.values()))[:-1])
+    return {
+        name: part * sum(row.size for row in with_instance(model, name)) / len(part)
+        for name, part in zip(sizes, parts, strict=True)
+    }
+
+
+def magnitude(model: Model) -> Scores:
+    """||W_i||^2, of all kernels that i has a part of.
+
+    Source: arXiv 1608.08710, section 3.1. Deviation: squares in place of magnitudes.
+    """
+    arrays, scores = flatten(model.params), {}
+    for instance, size in gated(model).items():
+        scores[instance] = np.zeros(size)
+        for row in with_instance(model, instance):
+            if row.role == "kernel":
+                squares = np.square(np.asarray(arrays[row.path], np.float64))
+                others = tuple(i for i, axis in enumerate(row.axes) if axis.instance != instance)
+                scores[instance] += squares.sum(others)
+    return scores
+
+
+def with_instance(model: Model, instance: str) -> list[Row]:
+    """The arrays that shrink with an axis instance."""
+    return [row for row in model.table if any(axis.instance == instance for axis in row.axes)]
+
+
+def activation(model: Model, encoded: Encoded) -> Scores:
+    """E_t ||h_ti W_i||^2: how large a part of the product that reads it i contributes.
+
+    Source: arXiv 2306.11695, equation 1, of whole heads and units in place of single weights.
+    """
+    found, _ = moments(model, encoded, gated(model))
+    return {name: np.diag(products(model, name, found)) for name in gated(model)}
+
+
+def first_order(model: Model, encoded: Encoded, loss: Loss) -> Scores:
+    """E_x |dL(x) / dg_i|. Source: arXiv 1905.10650, equation 2."""
+    gradients = example_gradients(model, encoded, loss)
+    return {name: np.abs(gradient).mean(0) for name, gradient in gradients.items()}
+
+
+def fisher(model: Model, encoded: Encoded, loss: Loss) -> Scores:
+    """E_x (dL(x) / dg_i)^2, the diagonal of the Fisher information of the gates.
+
+    Source: arXiv 2204.09656, equation 8.
+    """
+    gradients = example_gradients(model, encoded, loss)
+    return {name: np.square(gradient).mean(0) for name, gradient in gradients.items()}
+
+
+def example_gradients(
+    model: Model, encoded: Encoded, loss: Loss
+) -> dict[str, Float[np.ndarray, "examples N"]]:
+    """dL(x) / dg for every example x, at gates of 1; the shortest come first."""
+    found: dict[str, list[np.ndarray]] = {instance: [] for instance in gated(model)}
+    pad_id = model.config.pad_token_id
+    for batch in eval_batches(encoded, AT_ONCE, pad_id=pad_id, layout="padded"):
+        for instance, gradient in gradients_of(model, dict(batch), loss).items():
+            found[instance].append(np.asarray(gradient)[batch["example_mask"] > 0])
+    return {instance: np.concatenate(parts) for instance, parts in found.items()}
+
+
+@functools.partial(jax.jit, static_argnames="loss")
+def gradients_of(model: Model, batch: Batch, loss: Loss) -> Gates:
+    """`example_gradients` of one batch."""
+
+    def of_example(example: Batch) -> Gates:
+        alone = {name: value[None] for name, value in example.items()}
+        inputs = {name: alone[name] for name in INPUTS if name in alone}
+
+        def by_gates(gates: Gates) -> Array:
+            return loss(apply(model.module, model.params, inputs, gates=gates), alone)
+
+        return jax.grad(by_gates)(open_gates(model))
+
+    return jax.vmap(of_example)(dict(batch))

@@ -1,0 +1,97 @@
+"""Contract: what pruning reads of a model and does to it, on every architecture."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from effjax.measure import cost, flop_costs, parameter_costs
+from effjax.models.base import Head
+from effjax.models.products import reading
+from effjax.prune import gated, open_gates, settled, shrink
+from effjax.prune.contributions import flat
+from effjax.prune.gates import readers
+from tests.contracts.rows import UNSUPPORTED
+
+Build = Callable[[str, Head | None], Any]
+
+TOLERANCE = 1e-5
+
+
+def some_gates(model: Any) -> dict[str, Any]:
+    """Numbers from 0.5 to 1.5, every third one 0."""
+    random, gates = np.random.default_rng(0), {}
+    for instance, gate in open_gates(model).items():
+        numbers = random.uniform(0.5, 1.5, len(gate))
+        gates[instance] = jnp.asarray(np.where(np.arange(len(gate)) % 3 == 1, 0, numbers))
+    return gates
+
+
+def refuses(model: Any, reason: str) -> None:
+    """It says in one line that it has nothing to prune."""
+    with pytest.raises(ValueError, match=f"has nothing to prune in its layers: {reason}") as caught:
+        gated(model)
+    assert "\n" not in str(caught.value)
+
+
+def test_gates_become_weights_and_smaller_arrays(pair: Build, name: str) -> None:
+    both = pair(name, "sequence-classification")
+    if (name, "pruning") in UNSUPPORTED:
+        return refuses(both.model, UNSUPPORTED[name, "pruning"])
+    gates = some_gates(both.model)
+    small, want = settled(both.model, gates), both.apply(both.model, both.batch, gates)
+    assert small.num_params < both.model.num_params
+    found = both.apply(small, both.batch)
+    for layer in range(both.model.config.num_layers + 1):
+        ours, theirs = found.hidden(layer)[both.mask], want.hidden(layer)[both.mask]
+        np.testing.assert_allclose(ours, theirs, atol=TOLERANCE, rtol=TOLERANCE)
+    np.testing.assert_allclose(found.logits, want.logits, atol=TOLERANCE, rtol=TOLERANCE)
+
+
+def test_costs_are_those_of_the_smaller_model(pair: Build, name: str) -> None:
+    """With some of everything, and with nothing at all in one place."""
+    model = pair(name, "sequence-classification").model
+    params, flops = parameter_costs(model), flop_costs(model, length=8)
+    assert params.whole == model.num_params
+    assert flops.whole == cost(model, length=8).product_flops
+    assert bool(params.of) == ((name, "pruning") not in UNSUPPORTED)
+    for left in (2, 1, 0):
+        sizes = (
+            {x: min(left + i % 2, n) for i, (x, n) in enumerate(gated(model).items())}
+            if (params.of)
+            else {}
+        )
+        small = shrink(model, {x: np.arange(size) for x, size in sizes.items()})
+        sizes = {x: len(of) - 1 for x, of in params.of.items()} | sizes
+        assert params.at(sizes) == pytest.approx(small.num_params, abs=1e-6)
+        assert flops.at(sizes) == pytest.approx(cost(small, length=8).product_flops, abs=1e-3)
+
+
+def test_a_gate_takes_away_what_products_read(pair: Build, name: str) -> None:
+    """A closed gate takes away what its head or unit contributes to the product that reads it, and
+    nothing else of it.
+    """
+    both = pair(name, None)
+    model, table = both.model, both.model.table
+    if (name, "pruning") in UNSUPPORTED:
+        return
+    rows = {row.path: row for instance in gated(model) for row in readers(table, instance)}
+    with jax.disable_jit():
+        outputs, whole = reading(model.module, model.params, both.batch, rows, None)
+    hidden = np.asarray(outputs.last_hidden)
+    np.testing.assert_allclose(hidden, both.ours.last_hidden, atol=TOLERANCE)
+    uses = [model.config.layer_names.count(path.partition("/")[0]) for path in rows]
+    assert [len(found) for found in whole.values()] == uses
+    for instance in list(gated(model))[:2]:
+        closed = {instance: jnp.asarray(open_gates(model)[instance]).at[0].set(0.0)}
+        with jax.disable_jit():
+            _, gone = reading(model.module, model.params, both.batch, rows, closed)
+        for row in readers(table, instance):
+            size = table.instances[instance]
+            before, after = (flat(x[row.path][0], row) for x in (whole, gone))
+            lost = np.asarray(before - after).reshape(len(before), size, -1)
+            assert not lost[:, 1:].any()
+            np.testing.assert_array_equal(lost[:, 0], np.asarray(before).reshape(lost.shape)[:, 0])

@@ -1,0 +1,138 @@
+"""Criteria against what they say by definition, unit by unit and example by example."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from effjax.data.encode import Encoded
+from effjax.models import Model
+from effjax.models.model import apply
+from effjax.models.products import reading
+from effjax.prune import activation, first_order, fisher, gated, magnitude, shrink, uniform
+from effjax.prune.contributions import moments, products
+from effjax.prune.scores import example_gradients
+from effjax.tree import flatten
+from effjax.types import Scores
+
+CRITERIA: dict[str, Callable[..., Scores]] = {
+    "magnitude": lambda model, encoded, loss: magnitude(model),
+    "activation": lambda model, encoded, loss: activation(model, encoded),
+    "first order": first_order,
+    "fisher": fisher,
+}
+
+
+def alone(encoded: Encoded, example: int) -> dict[str, np.ndarray]:
+    """One example as a batch, without padding."""
+    here = slice(encoded.offsets[example], encoded.offsets[example + 1])
+    assert encoded.labels is not None
+    ids = encoded.input_ids[here][None]
+    return {"input_ids": ids, "labels": encoded.labels[example : example + 1]}
+
+
+@pytest.mark.parametrize("name", CRITERIA)
+def test_scores_go_with_heads_and_units(
+    name: str, model: Model, encoded: Encoded, loss: Callable, permuted: Callable
+) -> None:
+    random = np.random.default_rng(0)
+    order = {instance: random.permutation(size) for instance, size in gated(model).items()}
+    scores = CRITERIA[name](model, encoded, loss)
+    found = CRITERIA[name](permuted(model, order), encoded, loss)
+    assert list(scores) == list(gated(model)) == list(found)
+    for instance, score in scores.items():
+        assert score.shape == (gated(model)[instance],) and (score > 0).all()
+        np.testing.assert_allclose(found[instance], score[order[instance]], rtol=2e-4)
+    assert uniform(model, jax.random.key(0)).keys() == scores.keys()
+
+
+def test_magnitude_is_what_is_lost_with_it(model: Model) -> None:
+    def squares(model: Model) -> float:
+        kernels = {row.path for row in model.table if row.role == "kernel"}
+        arrays = flatten(model.params)
+        return sum(float((np.asarray(arrays[path], np.float64) ** 2).sum()) for path in kernels)
+
+    scores = magnitude(model)
+    for instance, size in gated(model).items():
+        for i in range(size):
+            without = shrink(model, {instance: np.delete(np.arange(size), i)})
+            lost = squares(model) - squares(without)
+            assert scores[instance][i] == pytest.approx(lost, rel=1e-5)
+
+
+def test_gradients_are_those_of_every_example_alone(
+    model: Model, encoded: Encoded, loss: Callable
+) -> None:
+    gradients, nudge = example_gradients(model, encoded, loss), 1e-2
+    shortest_first = np.argsort(encoded.lengths, kind="stable")
+    ones = {instance: jnp.ones(size) for instance, size in gated(model).items()}
+
+    @jax.jit
+    def of(batch: dict, gates: dict) -> jax.Array:
+        inputs = {"input_ids": batch["input_ids"]}
+        return loss(apply(model.module, model.params, inputs, gates=gates), batch)
+
+    for place in (0, 33, 69):
+        batch = alone(encoded, shortest_first[place])
+        for instance, size in gated(model).items():
+            for i in range(0, size, 2):
+                up, down = (
+                    of(batch, {**ones, instance: ones[instance].at[i].add(change)})
+                    for change in (nudge, -nudge)
+                )
+                numeric = float(up - down) / (2 * nudge)
+                assert gradients[instance][place, i] == pytest.approx(numeric, abs=2e-3)
+
+
+def test_first_order_and_fisher_are_means_over_examples(
+    model: Model, encoded: Encoded, loss: Callable
+) -> None:
+    gradients = example_gradients(model, encoded, loss)
+    first, second = first_order(model, encoded, loss), fisher(model, encoded, loss)
+    for instance, gradient in gradients.items():
+        assert gradient.shape == (len(encoded), gated(model)[instance])
+        np.testing.assert_allclose(first[instance], np.abs(gradient).mean(0), rtol=1e-6)
+        np.testing.assert_allclose(second[instance], (gradient**2).mean(0), rtol=1e-6)
+
+
+def test_what_products_read_is_what_attention_gives(model: Model, encoded: Encoded) -> None:
+    batch = {"input_ids": jnp.asarray(alone(encoded, 0)["input_ids"])}
+    paths = ("layer_0/attention/query/kernel", "layer_1/attention/output/kernel")
+    outputs, found = reading(model.module, model.params, batch, paths, None)
+    np.testing.assert_array_equal(found[paths[0]][0], outputs.embedded)
+    scores, values = (jnp.asarray(outputs.of_layer(name, 2)) for name in ("scores", "v"))
+    context = jnp.einsum("bhlm,bhmk->blhk", jax.nn.softmax(scores, -1), values)
+    np.testing.assert_allclose(found[paths[1]][0], context, atol=1e-6)
+
+
+def test_contributions_are_of_tokens_alone(model: Model, encoded: Encoded) -> None:
+    """Products of contributions, added up example by example without padding."""
+    arrays = flatten(model.params)
+    kernels = {
+        "layer_0/heads": "layer_0/attention/output/kernel",
+        "layer_1/ffn": "layer_1/feedforward/down/kernel",
+    }
+    found, _ = moments(model, encoded, kernels)
+    for instance, path in kernels.items():
+        total, size = 0.0, gated(model)[instance]
+        kernel = arrays[path].reshape(size, -1, 12)
+        for example in range(len(encoded)):
+            batch = {"input_ids": jnp.asarray(alone(encoded, example)["input_ids"])}
+            _, read = reading(model.module, model.params, batch, (path,), None)
+            h = np.asarray(read[path][0]).reshape(-1, size, kernel.shape[1])
+            parts = np.einsum("tik,iko->ito", h, kernel)
+            total = total + np.einsum("ito,jto->ij", parts, parts)
+        np.testing.assert_allclose(products(model, instance, found), total, rtol=1e-4, atol=1e-3)
+        scores = activation(model, encoded)[instance]
+        np.testing.assert_allclose(scores, np.diag(total), rtol=1e-4)
+
+
+def test_uniform_scores_follow_their_key_and_are_per_parameter(model: Model) -> None:
+    one, same, other = (uniform(model, jax.random.key(seed)) for seed in (0, 0, 1))
+    sizes = {"heads": 4 * 12 * 4 + 3 * 4, "ffn": 2 * 12 + 1}
+    for instance, score in one.items():
+        np.testing.assert_array_equal(score, same[instance])
+        assert not np.array_equal(score, other[instance])
+        assert (score >= 0).all() and (score < sizes[instance.partition("/")[2]]).all()
