@@ -1,11 +1,13 @@
 """Criteria: how much every head and feed-forward unit is worth, one function each.
 
-A criterion returns `Scores`, an array per axis instance; more is better, and scores of different
-instances are compared. Those that look at data take examples (`effjax.data.encode`), a few hundred
-or thousand of those that the model was trained on; those that look at labels take a loss too:
+A criterion is a function (model, examples, loss) -> `Scores`, an array per axis instance; more is
+better, and scores of different instances are compared. The examples, from `effjax.data.encode`, are
+a few hundred or thousand of those that the model was trained on, and the loss may be
 
     objective = Weighted(task=(1.0, TaskLoss()))
     loss = lambda outputs, batch: objective({}, outputs, {}, batch).total
+
+docs/adding_a_criterion.md adds one.
 """
 
 import functools
@@ -27,14 +29,19 @@ from effjax.types import Array, Batch, Float, Gates, Scores
 Loss = Callable[[Outputs, Batch], Array]
 """The mean loss over a batch, a number."""
 
+Criterion = Callable[[Model, Encoded, Loss], Scores]
+
 AT_ONCE = 32
 """Examples whose gradients are computed together."""
 
 
-def uniform(model: Model, key: jax.Array) -> Scores:
-    """A random number in [0, 1) per parameter, as the control of every other criterion."""
+def uniform(model: Model, encoded: Encoded, loss: Loss, *, seed: int = 0) -> Scores:
+    """A random number in [0, 1) for each head and unit, times its parameters: what costs as much is
+    worth as much, as the control of every other criterion.
+    """
+    del encoded, loss
     sizes = gated(model)
-    numbers = jax.random.uniform(key, (sum(sizes.values()),))
+    numbers = jax.random.uniform(jax.random.key(seed), (sum(sizes.values()),))
     parts = np.split(np.asarray(numbers), np.cumsum(list(sizes.values()))[:-1])
     return {
         name: part * sum(row.size for row in with_instance(model, name)) / len(part)
@@ -42,11 +49,12 @@ def uniform(model: Model, key: jax.Array) -> Scores:
     }
 
 
-def magnitude(model: Model) -> Scores:
+def magnitude(model: Model, encoded: Encoded, loss: Loss) -> Scores:
     """||W_i||^2, of all kernels that i has a part of.
 
     Source: arXiv 1608.08710, section 3.1. Deviation: squares in place of magnitudes.
     """
+    del encoded, loss
     arrays, scores = flatten(model.params), {}
     for instance, size in gated(model).items():
         scores[instance] = np.zeros(size)
@@ -63,11 +71,12 @@ def with_instance(model: Model, instance: str) -> list[Row]:
     return [row for row in model.table if any(axis.instance == instance for axis in row.axes)]
 
 
-def activation(model: Model, encoded: Encoded) -> Scores:
+def activation(model: Model, encoded: Encoded, loss: Loss) -> Scores:
     """E_t ||h_ti W_i||^2: how large a part of the product that reads it i contributes.
 
     Source: arXiv 2306.11695, equation 1, of whole heads and units in place of single weights.
     """
+    del loss
     found, _ = moments(model, encoded, gated(model))
     return {name: np.diag(products(model, name, found)) for name in gated(model)}
 

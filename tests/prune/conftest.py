@@ -9,7 +9,6 @@ import pytest
 from effjax.data.encode import Encoded
 from effjax.distill import TaskLoss, Weighted
 from effjax.models import Model, create
-from effjax.prune.shrink import take
 from effjax.tree import flatten, unflatten
 from tests.train.small_run import small_data
 
@@ -46,15 +45,3 @@ def encoded() -> Encoded:
 def loss() -> Callable:
     objective = Weighted(task=(1.0, TaskLoss()))
     return lambda outputs, batch: objective({}, outputs, {}, batch).total
-
-
-@pytest.fixture(scope="session")
-def permuted() -> Callable[[Model, dict[str, np.ndarray]], Model]:
-    """The same model with its heads and units in another order."""
-
-    def permuted(model: Model, order: dict[str, np.ndarray]) -> Model:
-        arrays = flatten(model.params)
-        rows = {row.path: take(arrays[row.path], row, order) for row in model.table}
-        return model.replace(params=unflatten(rows))
-
-    return permuted
