@@ -82,6 +82,7 @@ def verify(folder: str | Path, reference: Model | None = None) -> VerifyReport:
     """Loads a folder in transformers and compares every layer and output with effjax.
 
     Inputs have ragged padding and, where the model has them, token types; two lengths are tried.
+    What is said of padding is not compared.
 
     Args:
         folder: or a hub id.
@@ -169,21 +170,28 @@ def ragged_batch(config: EncoderConfig, length: int) -> dict[str, np.ndarray]:
 
 
 def compare(ours: Outputs, theirs: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """Every hidden state and output that transformers gives, with the largest difference."""
+    """Every hidden state and output that transformers gives, with the largest difference; of what
+    there is for each token, at the tokens and not at padding, where anything may be.
+    """
+    token = np.asarray(ours.mask)
     for i, hidden in enumerate(theirs["hidden_states"]):
-        yield ("embedding" if i == 0 else f"layer {i}"), difference(ours.hidden(i), hidden)
+        name = "embedding" if i == 0 else f"layer {i}"
+        yield name, difference(ours.hidden(i), hidden, token)
     for name, (theirs_name, ours_name) in ANSWERS.items():
         if theirs.get(theirs_name) is not None:
-            yield name, difference(getattr(ours, ours_name), theirs[theirs_name])
+            yield name, difference(getattr(ours, ours_name), theirs[theirs_name], token)
     if "start_logits" in theirs:
         for i, name in enumerate(("start", "end")):
-            logits = np.asarray(ours.logits)[..., i]
-            yield f"{name} logits", difference(logits, theirs[f"{name}_logits"])
+            here = np.asarray(ours.logits)[..., i, None]
+            yield f"{name} logits", difference(here, theirs[f"{name}_logits"][..., None], token)
 
 
-def difference(ours: Any, theirs: Any) -> float:
-    """The largest absolute difference; infinite where one is not there or of another shape."""
-    theirs = theirs.numpy()
+def difference(ours: Any, theirs: Any, token: np.ndarray) -> float:
+    """The largest absolute difference, of three axes where there is a token; infinite where one is
+    not there or of another shape.
+    """
+    theirs = np.asarray(theirs)
     if ours is None or np.shape(ours) != theirs.shape:
         return float("inf")
-    return float(np.abs(np.asarray(ours, np.float32) - theirs).max())
+    found = np.abs(np.asarray(ours, np.float32) - theirs)
+    return float((found[token] if found.ndim == 3 else found).max())

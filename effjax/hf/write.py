@@ -17,8 +17,10 @@ from effjax.hf.source import TOKENIZER_FILES
 from effjax.hf.tensors import INDEX, SINGLE
 from effjax.models.hf_config import config_to_hf
 from effjax.models.model import Model
+from effjax.models.padding import padded
 from effjax.tree import differing_paths, flatten
 
+Layout = Literal["stock", "dense"]
 DType = Literal["float32", "float16", "bfloat16"]
 SHARD_SIZE = 5_000_000_000
 
@@ -29,6 +31,7 @@ def save_pretrained(
     *,
     tokenizer: Any = None,
     metrics: Mapping[str, Any] | None = None,
+    layout: Layout = "stock",
     dtype: DType = "float32",
     shard_size: int = SHARD_SIZE,
     overwrite: bool = False,
@@ -40,14 +43,19 @@ def save_pretrained(
         folder: appears when it is complete.
         tokenizer: one of transformers, or the folder whose tokenizer files are copied.
         metrics: measured values by name, for the model card.
+        layout: "stock" is the model as it is; "dense" has zeros in place of heads and units that
+            were removed, since transformers has one size for all layers: the same outputs, no
+            smaller and no faster.
         dtype: what weights are stored in; float32 is read back bit by bit.
         shard_size: bytes; a larger model is written in several files with an index.
         overwrite: whether an existing folder is replaced as a whole.
 
     Raises:
-        ValueError: Hugging Face cannot express the model, or its parameters do not fit its table.
+        ValueError: Hugging Face cannot express the model, such as layers of several sizes in the
+            layout "stock", or its parameters do not fit its table.
         FileExistsError: the folder exists and is not empty.
     """
+    model = padded(model) if layout == "dense" else model
     with atomic_folder(folder, overwrite=overwrite) as partial:
         write_model(model, partial, tokenizer=tokenizer, dtype=dtype, shard_size=shard_size)
         card = model_card(model, name=Path(folder).name, metrics=metrics or {})

@@ -44,6 +44,15 @@ class LayerSpec:
         """The layer with only these of what the table's axis instance "layer_3/<name>" counts."""
         return dataclasses.replace(self, **{name: len(kept)})
 
+    def padded(self, heads: int, ffn: int) -> "LayerSpec":
+        """The layer with more heads and units, which do nothing."""
+        return dataclasses.replace(self, heads=heads, ffn=ffn)
+
+    def places(self, name: str, count: int) -> Sequence[int]:
+        """Where what there is comes to lie in the padded layer."""
+        del name
+        return range(count)
+
     def __str__(self) -> str:
         return f"{self.heads} heads, ffn {self.ffn}"
 
@@ -112,6 +121,22 @@ class EncoderConfig:
     def factorised(self) -> bool:
         """Whether a projection leads from the word vectors to the hidden size."""
         return self.embedding_size != self.hidden
+
+    @property
+    def whole_heads(self) -> int:
+        """The heads of a layer that has lost none."""
+        return self.hidden // self.head_size
+
+    @property
+    def widest_ffn(self) -> int:
+        """Of the widest layer."""
+        return max(layer.ffn for layer in self.layers)
+
+    def padded(self) -> "EncoderConfig":
+        """The config whose layers are of one size, as Hugging Face wants it, and no smaller."""
+        heads = max(self.whole_heads, *(layer.heads for layer in self.layers))
+        sizes = heads, max(self.widest_ffn, 1)
+        return self.replace(layers=tuple(layer.padded(*sizes) for layer in self.layers))
 
     @property
     def max_length(self) -> int:

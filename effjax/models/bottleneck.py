@@ -64,6 +64,9 @@ class MobileBertLayer(LayerSpec):
         before, after = self.ffns[: int(number)], self.ffns[int(number) + 1 :]
         return dataclasses.replace(self, ffns=(*before, len(kept), *after))
 
+    def padded(self, heads: int, ffn: int) -> LayerSpec:
+        return dataclasses.replace(self, heads=heads, ffn=ffn, ffns=(ffn,) * len(self.ffns))
+
     def __str__(self) -> str:
         return f"{self.heads} heads, ffn {' + '.join(map(str, self.networks.values()))}"
 
@@ -84,10 +87,19 @@ class MobileBertConfig(EncoderConfig):
         classifier_activation: whether the pooled output is tanh(W h_[CLS] + b), not h_[CLS].
     """
 
+    layers: tuple[MobileBertLayer, ...]
     bottleneck: int
     attention_reads: Literal["shared", "bottleneck", "hidden"]
     normalization: Literal["no_norm", "layer_norm"] = "no_norm"
     classifier_activation: bool = True
+
+    @property
+    def whole_heads(self) -> int:
+        return self.bottleneck // self.head_size
+
+    @property
+    def widest_ffn(self) -> int:
+        return max(width for layer in self.layers for width in layer.networks.values())
 
 
 def norm_of(

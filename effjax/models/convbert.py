@@ -83,6 +83,10 @@ class ConvBertConfig(EncoderConfig):
     kernel_width: int = 9
     groups: int = 1
 
+    @property
+    def whole_heads(self) -> int:
+        return super().whole_heads // 2
+
 
 def layers_from(sizes: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Config fields: a layer has `heads` // `head_ratio` attention heads, at least one, and as many

@@ -22,7 +22,7 @@ from effjax.layers.pooling import mean_of_tokens
 from effjax.layers.rotary import GroupedQueryAttention
 from effjax.models import bert
 from effjax.models.architecture import Architecture, HeadSpec
-from effjax.models.base import LayerSpec
+from effjax.models.base import EncoderConfig, LayerSpec
 from effjax.models.encoder import initializer, is_token
 from effjax.models.postnorm import axes, word_rows
 from effjax.models.prenorm import (
@@ -133,6 +133,13 @@ class EuroBertConfig(PreNormConfig):
 
     layers: tuple[EuroBertLayer, ...]
     pooling: Literal["bos", "mean", "late"]
+
+    def padded(self) -> EncoderConfig:
+        whole, group = super().padded(), max(1, *(layer.group for layer in self.layers))
+        layers = (
+            dataclasses.replace(layer, kv_heads=layer.heads // group) for layer in whole.layers
+        )
+        return whole.replace(layers=tuple(layers))
 
 
 class EuroBertBlock(PreNormBlock):

@@ -70,6 +70,7 @@ def same_layer(name: str, config: EncoderConfig) -> LayerSpec:
     if len(set(config.layers)) != 1:
         sizes = ", ".join(f"layer {i}: {spec}" for i, spec in enumerate(config.layers))
         raise ValueError(
-            f"{name} in Hugging Face has one size for all layers; this model has {sizes}"
+            f"{name} in Hugging Face has one size for all layers, which the layout 'dense' makes "
+            f"of them; this model has {sizes}"
         )
     return config.layers[0]

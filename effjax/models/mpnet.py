@@ -78,6 +78,12 @@ class MPNetLayer(LayerSpec):
             return small
         return dataclasses.replace(small, columns=tuple(self.columns[i] for i in kept))
 
+    def padded(self, heads: int, ffn: int) -> LayerSpec:
+        return dataclasses.replace(self, heads=heads, ffn=ffn, columns=tuple(range(heads)))
+
+    def places(self, name: str, count: int) -> Sequence[int]:
+        return self.columns if name == "heads" else range(count)
+
 
 @dataclass(frozen=True, kw_only=True)
 class MPNetConfig(EncoderConfig):

@@ -1,6 +1,7 @@
 """Contract: what pruning reads of a model and does to it, on every architecture."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from effjax.hf import from_pretrained, save_pretrained, verify
 from effjax.measure import cost, flop_costs, parameter_costs
 from effjax.models.base import Head
 from effjax.models.products import reading
@@ -49,6 +51,26 @@ def test_gates_become_weights_and_smaller_arrays(pair: Build, name: str) -> None
         ours, theirs = found.hidden(layer)[both.mask], want.hidden(layer)[both.mask]
         np.testing.assert_allclose(ours, theirs, atol=TOLERANCE, rtol=TOLERANCE)
     np.testing.assert_allclose(found.logits, want.logits, atol=TOLERANCE, rtol=TOLERANCE)
+
+
+def test_a_dense_folder_is_the_smaller_model_in_transformers(
+    pair: Build, name: str, tmp_path: Path
+) -> None:
+    """Layers of several sizes, one of them with nothing left."""
+    both = pair(name, "sequence-classification")
+    if (name, "pruning") in UNSUPPORTED:
+        return
+    layers, keep = list(both.model.config.distinct_layers), {}
+    for i, (instance, size) in enumerate(gated(both.model).items()):
+        gone = instance.startswith(f"{layers[-1]}/")
+        keep[instance] = np.arange(0) if gone else np.arange(1 + i % 2, size)
+    small = shrink(both.model, keep)
+    save_pretrained(small, tmp_path / "out", layout="dense")
+    report = verify(tmp_path / "out", reference=small)
+    assert report.ok, str(report)
+    again = from_pretrained(tmp_path / "out")
+    assert again.config.layers == small.config.padded().layers
+    assert again.num_params <= both.model.num_params
 
 
 def test_costs_are_those_of_the_smaller_model(pair: Build, name: str) -> None:
