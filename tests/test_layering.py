@@ -37,6 +37,7 @@ LEVELS = {
     "cli": 5,
     "__main__": 5,
 }
+TORCH = ("effjax.hf.verify", "effjax.hf.modeling_compact")
 ARCHITECTURES = {
     home.partition(":")[0].rpartition(".")[2] for home, _ in registry.ARCHITECTURES.values()
 } | {"deberta_v2_config", "bottleneck"}
@@ -75,8 +76,10 @@ def faults(module: str, source: str) -> list[str]:
         root, arrow = name.split(".")[0], f"{module} -> {name}"
         if root in ("configs", "experiments", "tests", "tensorflow"):
             found.append(f"{arrow}: effjax imports none of these")
-        elif root == "torch" and module != "effjax.hf.verify":
-            found.append(f"{arrow}: torch is for effjax.hf.verify alone")
+        elif root == "torch" and module not in TORCH:
+            found.append(f"{arrow}: torch is for {' and '.join(TORCH)} alone")
+        elif name.endswith("modeling_compact"):
+            found.append(f"{arrow}: is written beside weights, never imported")
         elif root == "flax" and here not in ("layers", "models"):
             found.append(f"{arrow}: Flax stays in layers and models")
         elif root == "effjax":
@@ -117,6 +120,7 @@ def test_arrows_point_down(module: str) -> None:
         ("effjax.distill.soft", "def f():\n    import effjax.prune.shrink"),
         ("effjax.prune.fisher", "from effjax.models.bert import BERT"),
         ("effjax.hf.read", "import torch"),
+        ("effjax.hf.verify", "import effjax.hf.modeling_compact"),
         ("effjax.train.loop", "from flax import linen"),
         ("effjax.train.loop", "import tensorflow as tf"),
         ("effjax.train.loop", "import effjax"),

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from effjax.hf.compact import AUTO
 from effjax.models.model import Model
 
 PIPELINES = {
@@ -15,12 +16,15 @@ PIPELINES = {
 """The hub's task of each head; any other is "feature-extraction"."""
 
 
-def model_card(model: Model, *, name: str, metrics: Mapping[str, Any]) -> str:
+def model_card(
+    model: Model, *, name: str, metrics: Mapping[str, Any], compact: bool = False
+) -> str:
     """The README.md of a model folder.
 
     Args:
         name: the title.
         metrics: measured values by name; numbers are shown to four digits.
+        compact: whether the folder has code of its own, which transformers is to run.
     """
     config, head = model.config, model.config.head
     hf_class = model.architecture.head_spec(head).hf_class
@@ -48,8 +52,9 @@ def model_card(model: Model, *, name: str, metrics: Mapping[str, Any]) -> str:
     if head in ("sequence-classification", "token-classification"):
         lines.append(f"| labels | {', '.join(config.labels)} |")
     lines += ["", *metric_lines(metrics)]
-    lines += ["```python", f"from transformers import {hf_class}", ""]
-    lines += [f'model = {hf_class}.from_pretrained("{name}")', "```", ""]
+    loader, options = (AUTO[head], ", trust_remote_code=True") if compact else (hf_class, "")
+    lines += ["```python", f"from transformers import {loader}", ""]
+    lines += [f'model = {loader}.from_pretrained("{name}"{options})', "```", ""]
     return "\n".join(lines)
 
 

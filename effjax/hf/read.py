@@ -10,6 +10,7 @@ import einops
 import jax
 import jax.numpy as jnp
 
+from effjax.hf.compact import with_sizes
 from effjax.hf.match import Match, match, pooler_names
 from effjax.hf.source import local_folder, model_folder, read_object
 from effjax.hf.tensors import Entry, open_tensors
@@ -96,7 +97,7 @@ def read(
     wanted = named_head(architecture, hf_class, file) if head == "auto" else head
     own = architecture.head_spec(wanted).hf_class == hf_class
     tensors = open_tensors(folder)
-    config = config_from_hf(architecture, fields, head=wanted, where=str(file))
+    config = read_config(architecture, fields, wanted, file)
     resized = not own or num_labels is not None or labels is not None
     config = with_labels(config, num_labels, labels)
     if architecture.head_spec(wanted).pooler is None:
@@ -112,6 +113,18 @@ def read(
     if report.initialised:
         log.warning("%s: new and random: %s", folder, ", ".join(report.initialised))
     return Model(architecture, config, params, runtime or Runtime.auto()), report
+
+
+def read_config(
+    architecture: Architecture, fields: Mapping[str, Any], head: Head | None, file: Path
+) -> EncoderConfig:
+    """The config of a folder, in any of effjax's layouts. Raises as `config_from_hf`."""
+    rest = dict(fields)
+    if (compact := rest.pop("compact", None)) is None:
+        return config_from_hf(architecture, fields, head=head, where=str(file))
+    rest.pop("auto_map", None)
+    config = config_from_hf(architecture, rest, head=head, where=str(file))
+    return with_sizes(config, compact, str(file))
 
 
 def architecture_of(fields: Mapping[str, Any], file: Path) -> Architecture:

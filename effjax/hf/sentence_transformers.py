@@ -183,7 +183,8 @@ def save_sentence_encoder(
     """
     modules = ["Transformer", "Pooling", *(["Normalize"] if encoder.normalize else [])]
     with atomic_folder(folder, overwrite=overwrite) as partial:
-        write_model(encoder.model, partial, tokenizer=tokenizer, dtype=dtype, shard_size=shard_size)
+        how = {"tokenizer": tokenizer, "dtype": dtype, "shard_size": shard_size}
+        write_model(encoder.model, partial, "stock", **how)
         card = model_card(encoder.model, name=Path(folder).name, metrics=metrics or {})
         (partial / "README.md").write_text(card, encoding="utf-8")
         write_json(

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from effjax.hf.compact import AUTO, CODE
 from effjax.hf.read import from_pretrained
 from effjax.hf.source import local_folder, model_folder
 from effjax.models.base import EncoderConfig, Outputs, Runtime
@@ -118,9 +119,18 @@ def load_stock(model: Model, folder: Path) -> tuple[Any, Mapping[str, Any]]:
             "verify needs torch, to run transformers: python -m pip install torch==2.13.0"
         ) from None
     architecture, config = model.architecture, model.config
+    options: dict[str, Any] = {}
     hf_class = getattr(transformers, architecture.head_spec(config.head).hf_class)
+    if (folder / CODE.name).exists():
+        if (folder / CODE.name).read_bytes() != CODE.read_bytes():
+            raise ValueError(
+                f"{folder / CODE.name} is not the code that this version of effjax writes; it is "
+                "not run"
+            )
+        hf_class = getattr(transformers, AUTO[config.head])
+        options |= {"trust_remote_code": True}
     has_choice = config.head is None and architecture.head_spec(None).pooler is None
-    options: dict[str, Any] = {"add_pooling_layer": config.pooler} if has_choice else {}
+    options |= {"add_pooling_layer": config.pooler} if has_choice else {}
     with quiet(transformers.utils.logging):
         loaded, info = hf_class.from_pretrained(
             folder,

@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 
 from effjax.files import atomic_folder
 from effjax.hf.card import model_card
+from effjax.hf.compact import CODE, compact_fields
 from effjax.hf.source import TOKENIZER_FILES
 from effjax.hf.tensors import INDEX, SINGLE
 from effjax.models.hf_config import config_to_hf
@@ -20,7 +21,7 @@ from effjax.models.model import Model
 from effjax.models.padding import padded
 from effjax.tree import differing_paths, flatten
 
-Layout = Literal["stock", "dense"]
+Layout = Literal["stock", "dense", "compact"]
 DType = Literal["float32", "float16", "bfloat16"]
 SHARD_SIZE = 5_000_000_000
 
@@ -45,7 +46,8 @@ def save_pretrained(
         metrics: measured values by name, for the model card.
         layout: "stock" is the model as it is; "dense" has zeros in place of heads and units that
             were removed, since transformers has one size for all layers: the same outputs, no
-            smaller and no faster.
+            smaller and no faster; "compact" has the small arrays, and code beside them that
+            transformers runs with `trust_remote_code=True`.
         dtype: what weights are stored in; float32 is read back bit by bit.
         shard_size: bytes; a larger model is written in several files with an index.
         overwrite: whether an existing folder is replaced as a whole.
@@ -57,17 +59,22 @@ def save_pretrained(
     """
     model = padded(model) if layout == "dense" else model
     with atomic_folder(folder, overwrite=overwrite) as partial:
-        write_model(model, partial, tokenizer=tokenizer, dtype=dtype, shard_size=shard_size)
-        card = model_card(model, name=Path(folder).name, metrics=metrics or {})
+        write_model(model, partial, layout, tokenizer=tokenizer, dtype=dtype, shard_size=shard_size)
+        compact, name = layout == "compact", Path(folder).name
+        card = model_card(model, name=name, metrics=metrics or {}, compact=compact)
         (partial / "README.md").write_text(card, encoding="utf-8")
 
 
 def write_model(
-    model: Model, folder: Path, *, tokenizer: Any, dtype: DType, shard_size: int
+    model: Model, folder: Path, layout: Layout, *, tokenizer: Any, dtype: DType, shard_size: int
 ) -> None:
     """config.json, weights and tokenizer, into a folder that exists."""
-    config = config_to_hf(model.architecture, model.config) | {"dtype": dtype}
-    write_json(folder / "config.json", config)
+    if layout == "compact":
+        fields = config_to_hf(model.architecture, model.config.padded()) | compact_fields(model)
+        shutil.copyfile(CODE, folder / CODE.name)
+    else:
+        fields = config_to_hf(model.architecture, model.config)
+    write_json(folder / "config.json", fields | {"dtype": dtype})
     write_tensors(hf_tensors(model, dtype), folder, shard_size)
     write_tokenizer(tokenizer, folder)
 

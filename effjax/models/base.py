@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 
@@ -39,6 +39,9 @@ class LayerSpec:
 
     heads: int
     ffn: int
+
+    tied: ClassVar[tuple[str, ...]] = ()
+    """Sizes of what has a place in a table that all layers share."""
 
     def shrunk(self, name: str, kept: Sequence[int]) -> "LayerSpec":
         """The layer with only these of what the table's axis instance "layer_3/<name>" counts."""

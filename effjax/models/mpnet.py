@@ -72,6 +72,8 @@ class MPNetLayer(LayerSpec):
 
     columns: tuple[int, ...]
 
+    tied = ("heads",)
+
     def shrunk(self, name: str, kept: Sequence[int]) -> LayerSpec:
         small = super().shrunk(name, kept)
         if name != "heads":

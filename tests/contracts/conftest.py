@@ -35,6 +35,7 @@ ONE_OF = {
     "test_gates_equal_shrunk_arrays": ("kind", "some"),
     "test_dropout_follows_its_key": ("name", "modernbert"),
     "test_a_dense_folder_is_the_smaller_model_in_transformers": ("name", "mpnet"),
+    "test_a_compact_folder_is_the_smaller_model": ("name", "mpnet"),
 }
 """Contracts that take long, of which one variant is fast: which parameter has which value."""
 

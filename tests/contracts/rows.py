@@ -240,6 +240,7 @@ CONTRACTS = {
 UNSUPPORTED: Mapping[tuple[str, str], str] = {
     ("convbert", "no-heads"): "every head of the span convolution reads the queries of all heads",
     ("convbert", "extra padding"): "its convolution reads padding, in Hugging Face too",
+    ("mpnet", "compact heads"): "mpnet has a table of biases for all 3 heads of a layer",
     ("mobilebert", "extra padding"): "its trigrams read padding, in Hugging Face too",
     ("squeezebert", "pruning"): "the products around it are in equal groups",
 }

@@ -8,10 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import transformers
 
 from effjax.hf import from_pretrained, save_pretrained, verify
 from effjax.measure import cost, flop_costs, parameter_costs
 from effjax.models.base import Head
+from effjax.models.model import Model
 from effjax.models.products import reading
 from effjax.prune import gated, open_gates, settled, shrink
 from effjax.prune.contributions import flat
@@ -53,24 +55,53 @@ def test_gates_become_weights_and_smaller_arrays(pair: Build, name: str) -> None
     np.testing.assert_allclose(found.logits, want.logits, atol=TOLERANCE, rtol=TOLERANCE)
 
 
+def emptied(model: Any) -> Model:
+    """Layers of several sizes, the last one with nothing left."""
+    layers, keep = list(model.config.distinct_layers), {}
+    for i, (instance, size) in enumerate(gated(model).items()):
+        gone = instance.startswith(f"{layers[-1]}/")
+        keep[instance] = np.arange(0) if gone else np.arange(1 + i % 2, size)
+    return shrink(model, keep)
+
+
 def test_a_dense_folder_is_the_smaller_model_in_transformers(
     pair: Build, name: str, tmp_path: Path
 ) -> None:
-    """Layers of several sizes, one of them with nothing left."""
     both = pair(name, "sequence-classification")
     if (name, "pruning") in UNSUPPORTED:
         return
-    layers, keep = list(both.model.config.distinct_layers), {}
-    for i, (instance, size) in enumerate(gated(both.model).items()):
-        gone = instance.startswith(f"{layers[-1]}/")
-        keep[instance] = np.arange(0) if gone else np.arange(1 + i % 2, size)
-    small = shrink(both.model, keep)
+    small = emptied(both.model)
     save_pretrained(small, tmp_path / "out", layout="dense")
     report = verify(tmp_path / "out", reference=small)
     assert report.ok, str(report)
     again = from_pretrained(tmp_path / "out")
     assert again.config.layers == small.config.padded().layers
     assert again.num_params <= both.model.num_params
+
+
+def test_a_compact_folder_is_the_smaller_model(pair: Build, name: str, tmp_path: Path) -> None:
+    """In transformers, with arrays as small, and read back bit by bit."""
+    both = pair(name, "sequence-classification")
+    if (name, "pruning") in UNSUPPORTED:
+        return
+    small, out = emptied(both.model), tmp_path / "out"
+    if (name, "compact heads") in UNSUPPORTED:
+        with pytest.raises(ValueError, match=UNSUPPORTED[name, "compact heads"]) as caught:
+            save_pretrained(small, out, layout="compact")
+        assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
+        units = {x: n for x, n in gated(both.model).items() if x.endswith("ffn")}
+        small = shrink(both.model, {x: np.arange(n // 2) for x, n in units.items()})
+    save_pretrained(small, out, layout="compact")
+    again = from_pretrained(out)
+    assert again.config.replace(extra=small.config.extra) == small.config
+    assert again.config.extra_fields == small.config.extra_fields
+    jax.tree.map(np.testing.assert_array_equal, again.params, small.params)
+    report = verify(out)
+    assert report.ok, str(report)
+    loaded = transformers.AutoModelForSequenceClassification.from_pretrained(
+        out, trust_remote_code=True
+    )
+    assert sum(x.numel() for x in loaded.parameters()) == small.num_params
 
 
 def test_costs_are_those_of_the_smaller_model(pair: Build, name: str) -> None:

@@ -1,0 +1,106 @@
+"""The layout "compact": a stock config.json, small arrays, and the code that torch needs for them.
+
+config.json is that of the padded model; its field `compact` says what is smaller, and `auto_map`
+that `modeling_compact.py`, which lies beside it, has the class.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from effjax.models.architecture import Architecture
+from effjax.models.base import EncoderConfig, Head
+from effjax.models.model import Model
+from effjax.table import Axis, Row, Table
+
+CODE = Path(__file__).with_name("modeling_compact.py")
+
+AUTO: dict[Head | None, str] = {
+    None: "AutoModel",
+    "masked-lm": "AutoModelForMaskedLM",
+    "sequence-classification": "AutoModelForSequenceClassification",
+    "token-classification": "AutoModelForTokenClassification",
+    "question-answering": "AutoModelForQuestionAnswering",
+    "multiple-choice": "AutoModelForMultipleChoice",
+    "next-sentence-prediction": "AutoModelForNextSentencePrediction",
+    "pretraining": "AutoModelForPreTraining",
+    "replaced-token-detection": "AutoModelForPreTraining",
+}
+"""The class of transformers that loads each head."""
+
+
+def compact_fields(model: Model) -> dict[str, Any]:
+    """The fields of config.json that say how this model differs from the padded one.
+
+    Raises:
+        ValueError: what was removed has a place in a table that all layers share.
+    """
+    architecture, config = model.architecture, model.config
+    for name, spec in config.distinct_layers.items():
+        for field in spec.tied:
+            if getattr(spec, field) < config.whole_heads:
+                raise ValueError(
+                    f"{architecture.name} has a table of biases for all {config.whole_heads} "
+                    f"{field} of a layer, so that {name} cannot have {getattr(spec, field)} in "
+                    'torch; expected layout="dense"'
+                )
+    whole = architecture.table(config.padded())
+    there, small = model.table, architecture.table(with_one_of_each(architecture, config))
+    named = {row.path: hf_name(architecture, config, row) for row in small}
+    smaller = {
+        row.path: row
+        for row in small
+        if row.shape != whole.by_path[row.path].shape or row.path not in there.by_path
+    }
+    head_class = architecture.head_spec(config.head).hf_class
+    return {
+        "auto_map": {AUTO[config.head]: f"{CODE.stem}.Compact{head_class}"},
+        "compact": {
+            "sizes": {x: n for x, n in sizes(there, whole).items() if n < whole.instances[x]},
+            "shapes": {named[path]: list(row.hf_shape) for path, row in smaller.items()},
+            "zeros": [named[path] for path in smaller if path not in there.by_path],
+            "heads": heads_of_modules(smaller, named),
+        },
+    }
+
+
+def sizes(there: Table, whole: Table) -> dict[str, int]:
+    """The size of everything that layers can lose; 0 for what has no arrays left."""
+    return {name: there.instances.get(name, 0) for name in whole.instances if "/" in name}
+
+
+def with_one_of_each(architecture: Architecture, config: EncoderConfig) -> EncoderConfig:
+    """The config with one of everything that layers have lost wholly."""
+    whole, there = (architecture.table(x).instances for x in (config.padded(), config))
+    left = {x: max(there.get(x, 0), 1) for x in whole if "/" in x}
+    return config.padded().shrunk({name: range(count) for name, count in left.items()})
+
+
+def heads_of_modules(smaller: dict[str, Row], named: dict[str, str]) -> dict[str, int]:
+    """How many heads there are in the module of torch that holds the queries' product."""
+
+    def is_heads(axis: Axis) -> bool:
+        return bool(axis.instance) and axis.instance.partition("/")[2] == "heads"
+
+    return {
+        named[path].rsplit(".", 2)[0]: axis.size
+        for path, row in smaller.items()
+        for axis in row.axes[row.contracts :]
+        if row.role == "kernel" and is_heads(axis)
+    }
+
+
+def hf_name(architecture: Architecture, config: EncoderConfig, row: Row) -> str:
+    """What torch calls an array in the class that has the model's head."""
+    return row.hf[0].removeprefix("" if config.head else architecture.hf_prefix)
+
+
+def with_sizes(config: EncoderConfig, compact: Any, where: str) -> EncoderConfig:
+    """The config of the smaller model, given that of the padded one and what `compact` says.
+
+    Raises:
+        ValueError: it says nothing of this kind.
+    """
+    found = compact.get("sizes") if isinstance(compact, dict) else None
+    if not isinstance(found, dict) or not all(type(n) is int and n >= 0 for n in found.values()):
+        raise ValueError(f"{where}: compact is {compact!r}; expected sizes by axis instance")
+    return config.shrunk({name: range(size) for name, size in found.items()})

@@ -1,0 +1,72 @@
+"""A stock model of transformers whose layers have sizes of their own. Written by effjax.
+
+    AutoModel.from_pretrained(folder, trust_remote_code=True)
+
+The class is that of transformers, with smaller arrays: `compact` in config.json has the shape of
+every array that is smaller than the stock one. Where a layer has no heads or no units left, there
+is one of zeros, which is in no file.
+"""
+
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+
+COUNTS = ("num_attention_heads", "n_heads", "num_heads")
+"""What modules of transformers call their number of heads."""
+
+
+class Zeros(nn.Module):
+    """The product with a matrix of zeros, and its bias where it has one."""
+
+    def __init__(self, size: int, bias: nn.Parameter | None) -> None:
+        super().__init__()
+        self.size, self.bias = size, bias
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x.new_zeros(*x.shape[:-1], self.size)
+        return y if self.bias is None else y + self.bias
+
+
+def resize(model: nn.Module, compact: dict[str, Any]) -> None:
+    """Gives every array its shape, and every attention its number of heads."""
+    zeros = set(compact["zeros"])
+    for name, shape in compact["shapes"].items():
+        path, _, kind = name.rpartition(".")
+        module = model.get_submodule(path)
+        if isinstance(module, Zeros):
+            continue
+        if name in zeros and isinstance(module, nn.Linear):
+            bias = None if f"{path}.bias" in zeros else module.bias
+            model.set_submodule(path, Zeros(shape[0], bias))
+            continue
+        old = getattr(module, kind)
+        delattr(module, kind)
+        if name in zeros:
+            module.register_buffer(kind, torch.zeros(shape, dtype=old.dtype), persistent=False)
+        else:
+            array = torch.empty(shape, dtype=old.dtype, device=old.device)
+            setattr(module, kind, nn.Parameter(array))
+        if kind == "weight" and isinstance(module, nn.Linear):
+            module.out_features, module.in_features = shape
+    for path, heads in compact["heads"].items():
+        module = model.get_submodule(path)
+        for count in COUNTS:
+            if hasattr(module, count):
+                setattr(module, count, heads)
+        if hasattr(module, "all_head_size"):
+            module.all_head_size = heads * module.attention_head_size
+
+
+def __getattr__(name: str) -> type:
+    """The compact class of a stock one: CompactBertModel of BertModel."""
+    if not name.startswith("Compact"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    stock = getattr(transformers, name.removeprefix("Compact"))
+
+    def __init__(self: Any, config: Any, *args: Any, **kwargs: Any) -> None:
+        stock.__init__(self, config, *args, **kwargs)
+        resize(self, config.compact)
+
+    return type(name, (stock,), {"__init__": __init__, "__module__": __name__})
