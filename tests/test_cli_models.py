@@ -171,6 +171,20 @@ def test_measure_compares_two_folders(folder: Path, capsys: pytest.CaptureFixtur
     assert f"times as fast as {folder}" in shown
 
 
+def test_measure_makes_a_latency_table(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("EFFJAX_CACHE", str(tmp_path / "cache"))
+    shape = ["--batch", "1", "--length", "8", "--table"]
+    assert main(["measure", str(folder), *shape]) == 0
+    printed = capsys.readouterr().out
+    assert "ms for 1 x 8 tokens" in printed and "  layer_0/heads, ms by size: 0: 0.00, " in printed
+    assert len(list((tmp_path / "cache" / "latency").iterdir())) == 1
+
+
 def test_verify_passes_and_fails(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", str(folder)]) == 0
     assert "BertForSequenceClassification" in capsys.readouterr().out

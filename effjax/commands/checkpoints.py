@@ -75,6 +75,9 @@ class Measure:
     """Tokens in each."""
     dtype: DType = "float32"
     """What products are computed in."""
+    table: bool = False
+    """Also what every head and feed-forward unit adds to the latency on this device, which pruning
+    within a latency reads; kept in the user's cache folder."""
 
     def __call__(self) -> None:
         from effjax import measure
@@ -89,3 +92,6 @@ class Measure:
             print(f"{name}: {measure.cost(model, batch=self.batch, length=self.length)}")
             print(f"{name}: {measure.memory(model, batch=self.batch, length=self.length)}")
         print(measure.compare(models, batch=self.batch, length=self.length))
+        for name, model in models.items() if self.table else ():
+            found = measure.latency_table(model, batch=self.batch, length=self.length)
+            print(f"{name}: {found}")

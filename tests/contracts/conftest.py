@@ -34,6 +34,9 @@ ONE_OF = {
     "test_bfloat16_is_as_close_as_torch_s": ("attention", "late-division"),
     "test_gates_equal_shrunk_arrays": ("kind", "some"),
     "test_dropout_follows_its_key": ("name", "modernbert"),
+    "test_gates_become_weights_and_smaller_arrays": ("name", "eurobert"),
+    "test_costs_are_those_of_the_smaller_model": ("name", "mobilebert"),
+    "test_a_gate_takes_away_what_products_read": ("name", "albert"),
     "test_a_dense_folder_is_the_smaller_model_in_transformers": ("name", "mpnet"),
     "test_a_compact_folder_is_the_smaller_model": ("name", "mpnet"),
 }
