@@ -24,13 +24,17 @@ def gated(model: Model) -> dict[str, int]:
     Raises:
         ValueError: the architecture has none; its reason is named.
     """
-    table = model.table
-    found = {name: size for name, size in table.instances.items() if readers(table, name)}
+    found = gateable(model.table)
     if not found:
-        reasons = [why for name, why in table.fixed.items() if "/" in name]
+        reasons = [why for name, why in model.table.fixed.items() if "/" in name]
         reason = reasons[0] if reasons else "no head and no unit is left"
         raise ValueError(f"{model.architecture.name} has nothing to prune in its layers: {reason}")
     return found
+
+
+def gateable(table: Table) -> dict[str, int]:
+    """The same, and nothing where there is none."""
+    return {name: size for name, size in table.instances.items() if readers(table, name)}
 
 
 def readers(table: Table, instance: str) -> list[Row]:

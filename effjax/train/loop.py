@@ -16,6 +16,7 @@ from effjax.data.layouts import ALL, Batch, Share
 from effjax.data.masking import Masking
 from effjax.distill import Weighted
 from effjax.models.model import Model
+from effjax.prune.reparam import Reparam
 from effjax.train.checkpoint import Best, Checkpoints, Saved
 from effjax.train.claim import claim
 from effjax.train.logs import Logs, open_logs
@@ -58,6 +59,7 @@ class Fit:
     Attributes:
         model: the trained model, in the runtime it came in, over the mesh it was trained on.
         aux: what the objective has learned beside it.
+        learned: what a `Reparam` has.
         steps: steps done, those before an interruption included.
         seconds: wall time of this call, compilation included.
         loss: mean over the last steps.
@@ -65,6 +67,7 @@ class Fit:
 
     model: Model
     aux: Aux
+    learned: Aux
     steps: int
     seconds: float
     loss: float
@@ -82,6 +85,7 @@ def fit(
     mesh: Mesh = Mesh(),  # noqa: B008 - a frozen value
     masking: Masking | None = None,
     teachers: Mapping[str, Model | KnownTeacher] | None = None,
+    reparam: Reparam | None = None,
     steps: int | None = None,
     evaluation: Evaluation | None = None,
     wandb_project: str | None = None,
@@ -102,6 +106,7 @@ def fit(
         masking: of a masked LM: what it has to predict.
         teachers: by the name that objectives read them by. A model is run in every step, on what
             the student reads.
+        reparam: what acts on parameters and gates before the forward pass; evaluation goes without.
         steps: how many; None for `training.epochs` epochs. The learning rate's curve ends there.
         evaluation: (model so far, what the objective has learned) -> metrics, headline first;
             asked for after every epoch.
@@ -132,9 +137,10 @@ def fit(
     )
     steps = steps or training.epochs * batches.per_epoch
     configs = {name: teacher.config for name, teacher in teachers.items()}
-    state = init_state(model, objective, training, steps=steps, seed=seed, teachers=configs)
+    given = {"steps": steps, "seed": seed, "teachers": configs, "reparam": reparam}
+    state = init_state(model, objective, training, **given)
     begin = beginning(model, training, state, devices)
-    compiled = make_train_step(model, objective, training)
+    compiled = make_train_step(model, objective, training, reparam)
     live = {name: place_model(teacher.for_inference(), devices) for name, teacher in run.items()}
 
     def step(state: TrainState, parts: tuple[Batch, ...]) -> tuple[TrainState, StepMetrics]:
@@ -144,6 +150,7 @@ def fit(
     settings |= {"seed": seed, "steps": steps}
     settings |= {} if order is None else {"order": order}
     settings |= {} if masking is None else {"masking": masking}
+    settings |= {} if reparam is None else {"reparam": reparam}
     make = functools.partial(
         Loop,
         model=model,
@@ -156,8 +163,9 @@ def fit(
     )
     where = {"accept_changes": accept_changes, "wandb_project": wandb_project}
     loop = completed(make, begin, folder, settings, **where)
-    trained, aux = model.replace(params=loop.saved.params), loop.saved.state.trainables["aux"]
-    return Fit(trained, aux, loop.saved.step, time.perf_counter() - begun, loop.loss)
+    trained, beside = model.replace(params=loop.saved.params), loop.saved.state.trainables
+    learned = (beside["aux"], beside["reparam"])
+    return Fit(trained, *learned, loop.saved.step, time.perf_counter() - begun, loop.loss)
 
 
 def batches_of(

@@ -98,7 +98,8 @@ def shardings(trainables: dict[str, Any], table: Table, mesh: jax.sharding.Mesh)
         names = ", ".join(f"{row.path} {row.shape}" for row in rows)
         log.warning("mesh %s divides no axis of %s: on every device", dict(mesh.shape), names)
     params = unflatten({row.path: NamedSharding(mesh, spec(row, mesh.shape)) for row in table})
-    return {"params": params, "aux": jax.tree.map(lambda _: copied(mesh), trainables["aux"])}
+    rest = {name: part for name, part in trainables.items() if name != "params"}
+    return {"params": params, **jax.tree.map(lambda _: copied(mesh), rest)}
 
 
 def copied(mesh: jax.sharding.Mesh) -> NamedSharding:

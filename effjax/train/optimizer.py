@@ -19,7 +19,8 @@ from effjax.types import PyTree
 def make_optimizer(
     table: Table, training: Training, *, layers: int
 ) -> optax.GradientTransformation:
-    """What turns gradients of {"params", "aux"} into updates; all of `aux` decays.
+    """What turns gradients of {"params", "aux", "reparam"} into updates; all of `aux` decays, and
+    nothing of `reparam`, which is not clipped either.
 
     Sources: AdamW, arXiv 1711.05101, clipping and the mask as in arXiv 1810.04805, as released;
     LAMB, arXiv 1904.00962, algorithm 2, its norms and biases, as released, without trust ratio.
@@ -27,16 +28,17 @@ def make_optimizer(
     Args:
         layers: depth of the model.
     """
-    mask = {"params": decay_mask(table), "aux": True}
+    mask = {"params": decay_mask(table), "aux": True, "reparam": False}
     steps = [
-        optax.stateless(lambda gradient, _: clip(gradient, training.clip_norm)),
+        optax.stateless(lambda gradient, _: clipped(gradient, training.clip_norm)),
         optax.scale_by_adam(b2=training.b2),
         optax.add_decayed_weights(training.weight_decay, mask),
     ]
     if training.optimizer == "lamb":
         steps.append(optax.masked(optax.scale_by_trust_ratio(), mask))
     if training.layer_decay != 1:
-        factors = {"params": layer_factors(table, layers, training.layer_decay), "aux": 1.0}
+        own = {"params": layer_factors(table, layers, training.layer_decay)}
+        factors = {**own, "aux": 1.0, "reparam": 1.0}
         steps.append(optax.stateless(lambda updates, _: scale(updates, factors)))
     return optax.chain(*steps)
 
@@ -78,6 +80,12 @@ def scale(updates: PyTree, factors: PyTree) -> PyTree:
     return jax.tree.map(
         lambda factor, part: jax.tree.map(lambda x: factor * x, part), factors, updates
     )
+
+
+def clipped(gradient: PyTree, largest: float) -> PyTree:
+    """The gradient with all but that of `reparam` clipped."""
+    rest = {name: part for name, part in gradient.items() if name != "reparam"}
+    return {**clip(rest, largest), "reparam": gradient["reparam"]}
 
 
 def clip(gradient: PyTree, largest: float) -> PyTree:

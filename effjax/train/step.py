@@ -14,6 +14,7 @@ from effjax.distill import Weighted
 from effjax.models.architecture import Architecture
 from effjax.models.base import EncoderConfig, Outputs, Runtime
 from effjax.models.model import INPUTS, Model, apply
+from effjax.prune.reparam import Reparam
 from effjax.train.fsdp import in_use
 from effjax.train.optimizer import make_optimizer
 from effjax.train.schedule import Schedule
@@ -40,7 +41,8 @@ class TrainState:
     """All that a step changes.
 
     Attributes:
-        trainables: {"params": the student's, "aux": what the objective learns}.
+        trainables: {"params": the student's, "aux": what the objective learns, "reparam": what
+            acts before the forward pass learns}.
         average: moving average of the params; empty without one.
         opt_state: the optimizer's.
         step: steps done, int32.
@@ -71,6 +73,7 @@ def init_state(
     steps: int,
     seed: int,
     teachers: Configs,
+    reparam: Reparam | None = None,
 ) -> TrainState:
     """The state before the first step. It owns its arrays, since a step donates them.
 
@@ -78,6 +81,7 @@ def init_state(
         steps: how many steps the learning rate is planned for.
         seed: of dropout and of what the objective learns.
         teachers: each teacher's config by name, which learned projections are sized for.
+        reparam: what acts before the forward pass.
 
     Raises:
         ValueError: the parameters are not float32.
@@ -86,7 +90,8 @@ def init_state(
         raise ValueError("training needs float32 parameters; this model is for inference")
     key = jax.random.key(seed)
     aux = objective.init(jax.random.fold_in(key, 1), model.config, teachers)
-    trainables = copy({"params": model.params, "aux": aux})
+    learned = reparam.init(jax.random.fold_in(key, 2), model.table) if reparam else {}
+    trainables = copy({"params": model.params, "aux": aux, "reparam": learned})
     optimizer = optimizer_of(model, training)
     return TrainState(
         trainables=trainables,
@@ -108,14 +113,20 @@ def copy(tree: PyTree) -> PyTree:
     return jax.tree.map(lambda x: jnp.array(x, copy=True), tree)
 
 
+PURPOSES = ("dropout", "objective", "reparam")
+"""What random keys are for."""
+
+
 def step_keys(key: jax.Array, step: Array, part: Array | None) -> dict[str, jax.Array]:
     """One key per purpose, step and part of the batch; a new purpose does not change the others."""
     here = jax.random.fold_in(key, step)
     here = here if part is None else jax.random.fold_in(here, part)
-    return {name: jax.random.fold_in(here, i) for i, name in enumerate(("dropout", "objective"))}
+    return {name: jax.random.fold_in(here, i) for i, name in enumerate(PURPOSES)}
 
 
-def make_train_step(model: Model, objective: Weighted, training: Training) -> Step:
+def make_train_step(
+    model: Model, objective: Weighted, training: Training, reparam: Reparam | None = None
+) -> Step:
     """The jitted function (state, parts, live={}) -> (state, metrics); the state is donated.
 
     It is made once for models of one shape: parameters, seed, number of steps and learning rate
@@ -126,6 +137,7 @@ def make_train_step(model: Model, objective: Weighted, training: Training) -> St
         model: gives architecture, config and runtime.
         objective: what is minimised.
         training: gives all that is not in the state (`COMPILED`).
+        reparam: what acts before the forward pass.
 
     Returns:
         A step that takes the micro-batches of a batch, each with the outputs of teachers that were
@@ -135,7 +147,7 @@ def make_train_step(model: Model, objective: Weighted, training: Training) -> St
     """
     constants = {name: getattr(training, name) for name in COMPILED}
     shape = (model.architecture, model.config, model.runtime)
-    return _make_train_step(*shape, objective, Training(**constants))
+    return _make_train_step(*shape, objective, Training(**constants), reparam)
 
 
 KEPT = 4
@@ -151,8 +163,10 @@ def _make_train_step(
     runtime: Runtime,
     objective: Weighted,
     training: Training,
+    reparam: Reparam | None,
 ) -> Step:
-    pure = functools.partial(train_step, architecture, config, runtime, objective, training)
+    fixed = (architecture, config, runtime, objective, training)
+    pure = functools.partial(train_step, *fixed, reparam=reparam)
     programs: dict[tuple[Sharding, ...], Any] = {}
 
     def program(state: TrainState, places: tuple[Sharding, ...]) -> Any:
@@ -186,14 +200,16 @@ def train_step(
     objective: Weighted,
     training: Training,
     places: PyTree | None = None,
+    *,
+    reparam: Reparam | None = None,
 ) -> Step:
     """The step as a pure function, not compiled; see `make_train_step`.
 
     Args:
         places: where every parameter lies; None for one device.
     """
-    module = architecture.build(config, runtime)
-    optimizer = make_optimizer(architecture.table(config), training, layers=config.num_layers)
+    module, table = architecture.build(config, runtime), architecture.table(config)
+    optimizer = make_optimizer(table, training, layers=config.num_layers)
 
     def measure(
         live: Live, trainables: dict[str, Any], state: TrainState, part: Part, number: Array | None
@@ -202,17 +218,28 @@ def train_step(
         inputs = {name: batch[name] for name in INPUTS if name in batch}
         params, rngs = trainables["params"], {"dropout": keys["dropout"]}
         params = params if places is None else in_use(params, places)
-        outputs = apply(module, params, inputs, deterministic=False, rngs=rngs)
+        over, gates = state.schedule.progress(state.step), None
+        if reparam is not None:
+            given = {"progress": over, "key": keys["reparam"]}
+            params, gates = reparam.apply(trainables["reparam"], params, table, **given)
+        outputs = apply(module, params, inputs, gates=gates, deterministic=False, rngs=rngs)
         found = {name: apply(x.module, x.params, inputs) for name, x in live.items()}
         teachers = {**found, **known}
         aux, key = trainables["aux"], keys["objective"]
-        over = state.schedule.progress(state.step)
         return objective.measure(aux, outputs, teachers, batch, progress=over, key=key)
 
     def loss(trainables, live: Live, state: TrainState, part: Part, number: Array | None, totals):
         found = measure(live, trainables, state, part, number)
-        result = objective.reduce(found, totals, progress=state.schedule.progress(state.step))
-        return result.total, {"loss": result.total, **result.terms}
+        over = state.schedule.progress(state.step)
+        result = objective.reduce(found, totals, progress=over)
+        metrics = {"loss": result.total, **result.terms}
+        if reparam is None:
+            return result.total, metrics
+        penalty, shown = reparam.penalty(trainables["reparam"], table, progress=over)
+        # Of all parts of a batch, the first one has it.
+        first = 1.0 if number is None else jnp.where(number == 0, 1.0, 0.0)
+        extra = {name: first * x for name, x in {"penalty": penalty, **shown}.items()}
+        return result.total + extra["penalty"], metrics | extra
 
     def step(
         state: TrainState, parts: tuple[Part, ...], live: Live | None = None
@@ -225,7 +252,10 @@ def train_step(
             weigh = functools.partial(measure, live, state.trainables, state)
             grads, metrics = over_parts(parts, weigh, backward)
         norm, rate = optax.tree.norm(grads), state.schedule.rate(state.step)
+        updates: Any
         updates, opt_state = optimizer.update(grads, state.opt_state, state.trainables)
+        own = 1.0 if reparam is None else reparam.learning_rate / state.schedule.peak
+        updates |= {"reparam": jax.tree.map(lambda u: own * u, updates["reparam"])}
         trainables = jax.tree.map(lambda x, u: x - rate * u, state.trainables, updates)
         new = replace(
             state,

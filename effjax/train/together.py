@@ -116,7 +116,7 @@ def fit_together(
     trained = {"params": state.params, "aux": state.trainables["aux"]}
     of_each = [jax.tree.map(lambda x, i=i: x[i], trained) for i in range(len(models))]
     return tuple(
-        Fit(model.replace(params=own["params"]), own["aux"], steps, seconds, loop.loss)
+        Fit(model.replace(params=own["params"]), own["aux"], {}, steps, seconds, loop.loss)
         for model, own in zip(models, of_each, strict=True)
     )
 

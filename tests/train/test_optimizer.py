@@ -19,7 +19,7 @@ from effjax.tree import flatten
 def test_norms_and_biases_do_not_decay(model: Model) -> None:
     """With zero gradients AdamW only decays, so what moves is what decays."""
     optimizer = make_optimizer(model.table, Training(weight_decay=0.5), layers=2)
-    trainables = {"params": jax.tree.map(jnp.ones_like, model.params), "aux": {}}
+    trainables = {"params": jax.tree.map(jnp.ones_like, model.params), "aux": {}, "reparam": {}}
     zeros = jax.tree.map(jnp.zeros_like, trainables)
     found, _ = optimizer.update(zeros, optimizer.init(trainables), trainables)
     updates: Any = found
@@ -55,7 +55,7 @@ def test_a_step_moves_against_the_gradient_by_the_learning_rate(
 def test_the_gradient_is_clipped_to_its_global_norm(model: Model) -> None:
     """Adam undoes any scale, so the first moment, 0.1 of the clipped gradient, is looked at."""
     optimizer = make_optimizer(model.table, Training(clip_norm=0.5, weight_decay=0.0), layers=2)
-    trainables = {"params": model.params, "aux": {}}
+    trainables = {"params": model.params, "aux": {}, "reparam": {}}
     ones = jax.tree.map(jnp.ones_like, trainables)
     _, state = optimizer.update(ones, optimizer.init(trainables), trainables)
     leaves = jax.tree.leaves_with_path(state)
@@ -98,7 +98,7 @@ def test_lower_layers_learn_more_slowly(model: Model) -> None:
     """Adam's first updates are all of one size, so what is left is the factor of the layer."""
     training = Training(layer_decay=0.5, weight_decay=0.0, clip_norm=1e9)
     optimizer = make_optimizer(model.table, training, layers=2)
-    trainables = {"params": model.params, "aux": {"projection": jnp.ones(3)}}
+    trainables = {"params": model.params, "aux": {"projection": jnp.ones(3)}, "reparam": {}}
     ones = jax.tree.map(jnp.ones_like, trainables)
     found: Any = optimizer.update(ones, optimizer.init(trainables), trainables)[0]
     moved = {path: float(jnp.abs(x).mean()) for path, x in flatten(found["params"]).items()}
@@ -119,7 +119,7 @@ def test_lamb_moves_every_matrix_by_its_own_norm(model: Model) -> None:
     training = Training(optimizer="lamb", weight_decay=0.1)
     optimizer = make_optimizer(model.table, training, layers=2)
     params = jax.tree.map(lambda x: x + 0.01, model.params)
-    trainables = {"params": params, "aux": {}}
+    trainables = {"params": params, "aux": {}, "reparam": {}}
     gradient = jax.tree.map(lambda x: jnp.cos(37 * x), trainables)
     found: Any = optimizer.update(gradient, optimizer.init(trainables), trainables)[0]
     updates, weights = flatten(found["params"]), flatten(params)

@@ -38,38 +38,36 @@ def student(seed: int) -> Model:
     return create("bert", size="tiny", head=head, key=jax.random.key(seed), **sizes)
 
 
+@pytest.mark.parametrize("kind", ["live", pytest.param("known", marks=pytest.mark.slow)])
 def test_students_are_what_they_would_be_alone(
-    model: Model, encoded: Encoded, tmp_path: Path
+    model: Model, encoded: Encoded, tmp_path: Path, kind: str
 ) -> None:
     """Dropout, heads, projections and learning rates of their own; batches and teacher shared,
     which runs in the step or has been run before.
     """
-    known = cache_outputs(model, encoded, Needs(logits=True, hidden=(2,)))
-    for name, teacher in {"live": model, "known": known}.items():
-        shared = {"teachers": {"teacher": teacher}, "order": 9}
-        together = fit_together(
-            [student(seed) for seed in SEEDS],
-            encoded,
-            OBJECTIVE,
-            TRAINING,
-            seeds=SEEDS,
-            learning_rates=RATES,
-            folder=tmp_path / name,
-            **shared,
-        )
-        looks = read_history(tmp_path / name)
-        for i, (seed, rate) in enumerate(zip(SEEDS, RATES, strict=True)):
-            training = replace(TRAINING, learning_rate=rate)
-            where = {"seed": seed, "folder": tmp_path / f"{name}-{i}"}
-            alone = fit(student(seed), encoded, OBJECTIVE, training, **where, **shared)
-            assert together[i].steps == alone.steps == 10
-            ours, theirs = (
-                flatten({"p": x.model.params, "a": x.aux}) for x in (together[i], alone)
-            )
-            for path, array in theirs.items():
-                np.testing.assert_allclose(ours[path], array, atol=2e-5, err_msg=path)
-            own = read_history(where["folder"])[-1]["loss"]
-            assert looks[-1][f"loss/{i}"] == pytest.approx(own, abs=1e-4)
+    outputs = cache_outputs(model, encoded, Needs(logits=True, hidden=(2,)))
+    shared = {"teachers": {"teacher": {"live": model, "known": outputs}[kind]}, "order": 9}
+    together = fit_together(
+        [student(seed) for seed in SEEDS],
+        encoded,
+        OBJECTIVE,
+        TRAINING,
+        seeds=SEEDS,
+        learning_rates=RATES,
+        folder=tmp_path / "together",
+        **shared,
+    )
+    looks = read_history(tmp_path / "together")
+    for i, (seed, rate) in enumerate(zip(SEEDS, RATES, strict=True)):
+        training = replace(TRAINING, learning_rate=rate)
+        where = {"seed": seed, "folder": tmp_path / f"alone-{i}"}
+        alone = fit(student(seed), encoded, OBJECTIVE, training, **where, **shared)
+        assert together[i].steps == alone.steps == 10
+        ours, theirs = (flatten({"p": x.model.params, "a": x.aux}) for x in (together[i], alone))
+        for path, array in theirs.items():
+            np.testing.assert_allclose(ours[path], array, atol=2e-5, err_msg=path)
+        own = read_history(where["folder"])[-1]["loss"]
+        assert looks[-1][f"loss/{i}"] == pytest.approx(own, abs=1e-4)
 
 
 def test_a_shared_teacher_runs_once(model: Model, encoded: Encoded) -> None:

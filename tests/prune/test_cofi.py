@@ -1,0 +1,144 @@
+"""CoFi: its gates by their formulas, and a small model that is pruned while it is trained."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from effjax.data.batches import TrainBatches
+from effjax.data.encode import Encoded
+from effjax.distill import TaskLoss, Weighted
+from effjax.measure import parameter_costs
+from effjax.models import Model
+from effjax.prune import CoFi, gated, kept, settled
+from effjax.prune.cofi import raised
+from effjax.prune.hard_concrete import open_probability, sample, typical
+from effjax.train import Training, fit, predict
+from effjax.train.logs import read_history
+from effjax.train.loop import Fit, Progress
+from effjax.train.step import init_state, make_train_step
+
+OBJECTIVE = Weighted(task=(1.0, TaskLoss()))
+TRAINING = Training(epochs=60, batch_size=16, learning_rate=3e-3, save_every=50)
+
+
+def test_gates_are_closed_as_often_as_they_should_be() -> None:
+    log_alpha = jnp.array([-4.0, -1.0, 0.0, 2.0, 6.0])
+    many = jnp.broadcast_to(log_alpha, (20_000, 5))
+    z = np.asarray(sample(many, jax.random.key(0)))
+    assert z.min() == 0 and z.max() == 1
+    np.testing.assert_allclose((z > 0).mean(0), open_probability(log_alpha), atol=0.015)
+    # sigmoid(0) = 1/2 lies in the middle; what is nearly certain is cut off at the ends.
+    np.testing.assert_allclose(typical(jnp.array([-6.0, 0.0, 6.0])), [0, 0.5, 1], atol=1e-6)
+
+
+def test_gates_have_a_gradient_where_they_are_neither_open_nor_closed() -> None:
+    log_alpha = jnp.zeros(1000)
+    z, pull = jax.vjp(lambda x: sample(x, jax.random.key(1)), log_alpha)
+    (gradient,) = pull(jnp.ones(1000))
+    between = (np.asarray(z) > 0) & (np.asarray(z) < 1)
+    assert 0.2 < between.mean() < 0.9
+    assert (np.asarray(gradient)[between] > 0).all() and not np.asarray(gradient)[~between].any()
+
+
+def test_multipliers_go_up_where_parameters_go_down() -> None:
+    assert jax.grad(lambda x: (3.0 * raised(x)).sum())(jnp.ones(2)).tolist() == [-3, -3]
+
+
+def test_the_share_that_is_gone_is_of_parameters(model: Model) -> None:
+    """With gates that are certainly open or closed it is what the smaller model lacks."""
+    cofi, random = CoFi(target=0.5, warmup=0.5), np.random.default_rng(0)
+    learned: Any = cofi.init(jax.random.key(0), model.table)
+    np.testing.assert_allclose(open_probability(learned["whole"]["layer_0/ffn"]), 0.95, atol=1e-6)
+    choice = {name: random.integers(0, 2, size) for name, size in gated(model).items()}
+    learned["inner"] = {name: jnp.where(x == 1, 50.0, -50.0) for name, x in choice.items()}
+    learned["whole"] = {name: jnp.asarray(50.0) for name in choice}
+    learned["whole"]["layer_1/heads"] = jnp.asarray(-50.0)
+    left = {name: int(x.sum()) for name, x in choice.items()} | {"layer_1/heads": 0}
+    costs = parameter_costs(model)
+    want = 1 - (costs.at(left) - costs.base) / (costs.whole - costs.base)
+    learned["multipliers"] = jnp.array([2.0, 3.0])
+    for progress, target in ((0.0, 0.0), (0.25, 0.25), (0.5, 0.5), (1.0, 0.5)):
+        loss, shown = cofi.penalty(learned, model.table, progress=progress)
+        assert shown["gone"] == pytest.approx(want, abs=1e-5)
+        off = want - target
+        assert float(loss) == pytest.approx(2 * off + 3 * off**2, abs=1e-4)
+
+
+def trained(
+    model: Model, encoded: Encoded, folder: Path, progress: Progress = lambda *_: None
+) -> Fit:
+    given = {"seed": 0, "folder": folder, "reparam": CoFi(target=0.5, learning_rate=0.1)}
+    return fit(model, encoded, OBJECTIVE, TRAINING, **given, progress=progress)
+
+
+@pytest.fixture(scope="module")
+def fitted(model: Model, encoded: Encoded, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("cofi")
+    return trained(model, encoded, folder), read_history(folder)
+
+
+def test_half_of_it_goes_and_the_task_is_learned(
+    model: Model, encoded: Encoded, fitted: Any
+) -> None:
+    fit, history = fitted
+    assert history[-1]["gone"] == pytest.approx(0.5, abs=0.05)
+    cofi, costs = CoFi(target=0.5), parameter_costs(model)
+    gates = cofi.gates(fit.learned, model)
+    sizes = {name: len(indices) for name, indices in kept(gates).items()}
+    assert costs.at(sizes) <= costs.base + 0.5 * (costs.whole - costs.base) + 1e-6
+    small = settled(fit.model, gates)
+    assert small.num_params == costs.at(sizes) < model.num_params
+
+    def right(model: Model) -> float:
+        return float((predict(model, encoded).argmax(-1) == encoded.labels).mean())
+
+    assert right(small) > 0.9 > right(settled(model, gates))
+
+
+def test_what_is_learned_is_kept_over_an_interruption(
+    model: Model, encoded: Encoded, fitted: Any, tmp_path: Path
+) -> None:
+    def stop(step: int, steps: int, metrics: Any) -> None:
+        del steps, metrics
+        if step >= 100:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(model, encoded, tmp_path, stop)
+    again, (whole, _) = trained(model, encoded, tmp_path), fitted
+    for ours, theirs in ((again.learned, whole.learned), (again.model.params, whole.model.params)):
+        jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+@pytest.mark.slow
+def test_parts_of_a_batch_share_one_penalty(model: Model, encoded: Encoded) -> None:
+    cofi, found = CoFi(target=0.5, warmup=0.0), []
+    for parts in (1, 2):
+        training = Training(batch_size=16, micro_batches=parts, learning_rate=1e-3)
+        state = init_state(model, OBJECTIVE, training, steps=9, seed=0, teachers={}, reparam=cofi)
+        batches = TrainBatches(
+            encoded=encoded, batch_size=16, seed=0, pad_id=0, micro_batches=parts
+        )
+        step = make_train_step(model, OBJECTIVE, training, cofi)
+        for i in range(3):
+            state, metrics = step(state, tuple((part, {}) for part in batches[i]))
+        found.append({name: float(metrics[name]) for name in ("penalty", "gone")})
+    assert found[0]["penalty"] != 0
+    assert found[0] == pytest.approx(found[1], rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"target": 1.0}, "CoFi: target is 1.0; expected above 0, below 1"),
+        ({"open_at_start": 0.0}, "CoFi: open_at_start is 0.0"),
+        ({"warmup": 2.0}, "CoFi: warmup is 2.0; expected 0 to 1"),
+    ],
+)
+def test_settings_that_cannot_be_are_one_line(changes: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        CoFi(**{"target": 0.5, **changes})
