@@ -69,4 +69,5 @@ def __getattr__(name: str) -> type:
         stock.__init__(self, config, *args, **kwargs)
         resize(self, config.compact)
 
-    return type(name, (stock,), {"__init__": __init__, "__module__": __name__})
+    made = type(name, (stock,), {"__init__": __init__, "__module__": __name__})
+    return globals().setdefault(name, made)

@@ -38,8 +38,7 @@ def differences(model: Model, unit: str, measure: Callable[[EncoderConfig], int]
     """
     whole, of, known = measure(model.config), {}, dict[tuple, np.ndarray]()
     specs = model.config.distinct_layers
-    sizes = {name: size for name, size in model.table.instances.items() if "/" in name}
-    for instance, size in sizes.items():
+    for instance, size in layer_instances(model).items():
         name, _, field = instance.partition("/")
         alike = (specs[name], field, model.config.layer_names.count(name))
         if alike not in known:
@@ -50,3 +49,8 @@ def differences(model: Model, unit: str, measure: Callable[[EncoderConfig], int]
         of[instance] = known[alike]
     base = float(whole) - sum(float(costs[-1]) for costs in of.values())
     return Costs(unit=unit, base=base, of=of)
+
+
+def layer_instances(model: Model) -> dict[str, int]:
+    """What layers can lose, with its size."""
+    return {name: size for name, size in model.table.instances.items() if "/" in name}

@@ -21,6 +21,7 @@ import numpy as np
 
 from effjax.cache import folder
 from effjax.files import write_json
+from effjax.measure.costs import layer_instances
 from effjax.measure.latency import compare
 from effjax.measure.machine import machine
 from effjax.models.base import EncoderConfig
@@ -117,7 +118,7 @@ def latency_table(
     tried = [
         (alike, size)
         for alike in groups(model)
-        for size in ladder(instances(model)[alike[0]], points)
+        for size in ladder(layer_instances(model)[alike[0]], points)
     ]
     shares, wholes = dict[tuple[tuple[str, ...], int], float](), list[float]()
     for begin in range(0, len(tried), AT_ONCE):
@@ -132,7 +133,7 @@ def latency_table(
     whole, seconds = float(np.median(wholes)), dict[str, dict[int, float]]()
     for alike in groups(model):
         found = {size: share for (names, size), share in shares.items() if names == alike}
-        found[instances(model)[alike[0]]] = 1.0
+        found[layer_instances(model)[alike[0]]] = 1.0
         added = {n: whole * (found[n] - found[0]) / len(alike) for n in sorted(found)}
         seconds |= {instance: {n: max(x, 0.0) for n, x in added.items()} for instance in alike}
     table = LatencyTable(of=of, whole=whole, seconds=seconds)
@@ -142,15 +143,10 @@ def latency_table(
     return table
 
 
-def instances(model: Model) -> dict[str, int]:
-    """What layers can lose, with its size."""
-    return {name: size for name, size in model.table.instances.items() if "/" in name}
-
-
 def groups(model: Model) -> list[tuple[str, ...]]:
     """The instances that cost the same: of one kind, in layers that are alike."""
     alike: dict[Any, list[str]] = {}
-    for instance in instances(model):
+    for instance in layer_instances(model):
         name, _, field = instance.partition("/")
         alike.setdefault((model.config.distinct_layers[name], field), []).append(instance)
     return [tuple(names) for names in alike.values()]

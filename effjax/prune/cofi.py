@@ -16,7 +16,7 @@ import numpy as np
 
 from effjax.models.costs import Costs
 from effjax.models.model import Model
-from effjax.prune.gates import gateable
+from effjax.prune.gates import gateable, parameters_of
 from effjax.prune.hard_concrete import open_probability, sample, typical
 from effjax.prune.reparam import Reparam
 from effjax.prune.search import select
@@ -117,12 +117,6 @@ class CoFi(Reparam):
             open_ = typical(learned["inner"][name]) * typical(learned["whole"][name])
             gates[name] = jnp.zeros(sizes[name]).at[indices].set(open_[indices])
         return gates
-
-
-def parameters_of(table: Table, instance: str) -> float:
-    """Of each head or unit."""
-    rows = (row for row in table if any(axis.instance == instance for axis in row.axes))
-    return sum(row.size for row in rows) / table.instances[instance]
 
 
 @jax.custom_vjp

@@ -42,6 +42,16 @@ def readers(table: Table, instance: str) -> list[Row]:
     return [row for row in table if "/" in instance and instance in read(row)]
 
 
+def with_instance(table: Table, instance: str) -> list[Row]:
+    """The arrays that shrink with an axis instance."""
+    return [row for row in table if any(axis.instance == instance for axis in row.axes)]
+
+
+def parameters_of(table: Table, instance: str) -> float:
+    """Of each head or unit."""
+    return sum(row.size for row in with_instance(table, instance)) / table.instances[instance]
+
+
 def read(row: Row) -> list[str | None]:
     """The axis instances that a product sums over."""
     return [axis.instance for axis in row.axes[: row.contracts]]

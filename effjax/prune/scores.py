@@ -21,8 +21,7 @@ from effjax.data.encode import Encoded
 from effjax.models.base import Outputs
 from effjax.models.model import INPUTS, Model, apply
 from effjax.prune.contributions import moments, products
-from effjax.prune.gates import gated, open_gates
-from effjax.table import Row
+from effjax.prune.gates import gated, open_gates, parameters_of, with_instance
 from effjax.tree import flatten
 from effjax.types import Array, Batch, Float, Gates, Scores
 
@@ -44,7 +43,7 @@ def uniform(model: Model, encoded: Encoded, loss: Loss, *, seed: int = 0) -> Sco
     numbers = jax.random.uniform(jax.random.key(seed), (sum(sizes.values()),))
     parts = np.split(np.asarray(numbers), np.cumsum(list(sizes.values()))[:-1])
     return {
-        name: part * sum(row.size for row in with_instance(model, name)) / len(part)
+        name: part * parameters_of(model.table, name)
         for name, part in zip(sizes, parts, strict=True)
     }
 
@@ -58,17 +57,12 @@ def magnitude(model: Model, encoded: Encoded, loss: Loss) -> Scores:
     arrays, scores = flatten(model.params), {}
     for instance, size in gated(model).items():
         scores[instance] = np.zeros(size)
-        for row in with_instance(model, instance):
+        for row in with_instance(model.table, instance):
             if row.role == "kernel":
                 squares = np.square(np.asarray(arrays[row.path], np.float64))
                 others = tuple(i for i, axis in enumerate(row.axes) if axis.instance != instance)
                 scores[instance] += squares.sum(others)
     return scores
-
-
-def with_instance(model: Model, instance: str) -> list[Row]:
-    """The arrays that shrink with an axis instance."""
-    return [row for row in model.table if any(axis.instance == instance for axis in row.axes)]
 
 
 def activation(model: Model, encoded: Encoded, loss: Loss) -> Scores:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -20,7 +19,7 @@ from effjax.recipe.arms import Run, Scores, read_run, save, write_run
 from effjax.recipe.prepare import Data, prepare_data, untrained_teacher
 from effjax.recipe.progress import Bars
 from effjax.recipe.provenance import RECIPE, commit, provenance
-from effjax.recipe.report import run_fields, summary
+from effjax.recipe.report import mean_and_sd, run_fields
 from effjax.recipe.spec import Teacher, fit_options
 from effjax.train import Mesh, Training, evaluate, fit
 from effjax.train.claim import claim
@@ -144,9 +143,8 @@ class Finetuning:
 
 def over_seeds(runs: Sequence[Run], split: str) -> dict[str, dict[str, Any]]:
     """Every metric's mean and standard deviation over the seeds."""
-    none = np.zeros(0)  # intervals are of what is right or wrong
     scores = [run.scores[split] for run in runs]
-    return {name: summary([found[name] for found in scores], none) for name in scores[0]}
+    return {name: mean_and_sd([found[name] for found in scores]) for name in scores[0]}
 
 
 def publish(report: Mapping[str, Any], out: Path) -> None:

@@ -98,7 +98,7 @@ def results(
 def teacher_summary(teacher: TeacherScores, metric: str) -> dict[str, Any]:
     """A teacher's headline metric on every evaluation set."""
     return {
-        name: summary([scores[metric]], teacher.right[name])
+        name: summary([scores[metric]], teacher.right[name], metric)
         for name, scores in teacher.scores.items()
     }
 
@@ -118,24 +118,21 @@ def arm_summary(runs: Sequence[Run], name: str, metric: str, teacher: float) -> 
     """Mean and deviation over the seeds, an interval, and the share of the teacher kept."""
     scores = [run.scores[name][metric] for run in runs]
     right = np.mean([run.right[name] for run in runs], axis=0)
-    return {**summary(scores, right), "of_teacher": float(np.mean(scores)) / teacher}
+    return {**summary(scores, right, metric), "of_teacher": float(np.mean(scores)) / teacher}
 
 
-def summary(scores: Sequence[float], right: np.ndarray) -> dict[str, Any]:
-    """Mean, standard deviation over seeds (n - 1), and Wilson's 95% interval over the examples at
-    the mean.
-    """
-    kept = {
-        "mean": float(np.mean(scores)),
-        "sd": float(np.std(scores, ddof=1)) if len(scores) > 1 else None,
-    }
-    if not right.size:
-        return kept
-    return {
-        **kept,
-        "interval": wilson_interval(float(right.sum()), right.size),
-        "n": int(right.size),
-    }
+def summary(scores: Sequence[float], right: np.ndarray, metric: str) -> dict[str, Any]:
+    """Mean and deviation; of an accuracy also Wilson's 95% interval over the examples, at it."""
+    if metric != "accuracy":
+        return mean_and_sd(scores)
+    interval = wilson_interval(float(right.sum()), right.size)
+    return {**mean_and_sd(scores), "interval": interval, "n": int(right.size)}
+
+
+def mean_and_sd(scores: Sequence[float]) -> dict[str, Any]:
+    """Mean and standard deviation (n - 1)."""
+    sd = float(np.std(scores, ddof=1)) if len(scores) > 1 else None
+    return {"mean": float(np.mean(scores)), "sd": sd}
 
 
 def compare(ours: Sequence[Run], others: Sequence[Run], name: str) -> dict[str, float]:
@@ -257,7 +254,7 @@ def show(report: Report, out: Path) -> None:
     console = Console(width=max(Console().width, 160))
     console.print(table)
     console.print(
-        "scores: mean over seeds ± standard deviation [95% interval over the examples]",
+        "scores: mean over seeds ± standard deviation [of an accuracy: 95% interval over examples]",
         highlight=False,
     )
     for student, pairs in report["comparisons"].items():
@@ -267,7 +264,7 @@ def show(report: Report, out: Path) -> None:
                     f"{100 * found[key]:+.2f}" for key in ("difference", "low", "high")
                 )
                 console.print(
-                    f"{student}, {name}, {pair}: difference, low, high = {points} points, "
+                    f"{student}, {name} accuracy, {pair}: difference, low, high = {points} points, "
                     f"p = {found['p']:.4f}"
                 )
     console.print(

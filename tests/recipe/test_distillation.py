@@ -14,6 +14,8 @@ from effjax.data import toy
 from effjax.distill import AttentionMSE, Augmentation, HiddenMSE, SentenceMSE, SoftTargets, Weighted
 from effjax.hf import from_pretrained
 from effjax.recipe import Distillation, Method, Search, Stage, Student, Teacher, arms
+from effjax.recipe.figure import draw
+from effjax.recipe.report import lines, summary
 from effjax.recipe.spec import CONTROL, RANDOM, NewModel
 from effjax.train import Mesh, Training
 from effjax.train.logs import read_history
@@ -363,6 +365,18 @@ def test_hidden_states_are_not_compared_across_tokenizers(
         recipe.run(tmp_path / "out")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out" / "teacher").exists()  # nothing was trained in vain
+
+
+def test_an_interval_is_of_an_accuracy_and_of_nothing_else(out: Path, tmp_path: Path) -> None:
+    """F1 may lie far from the share of right answers; the table and the figure go without."""
+    right = np.array([1.0] * 7 + [0.0] * 3)
+    assert summary([0.7], right, "accuracy")["interval"][0] < 0.7
+    assert summary([0.85, 0.87], right, "f1") == pytest.approx({"mean": 0.86, "sd": 0.02**0.5 / 10})
+    report = json.loads((out / "results.json").read_text()) | {"metric": "f1"}
+    report["teacher"]["validation"] = summary([0.85], right, "f1")
+    draw(report, tmp_path / "figure.png")
+    header, (teacher, *_) = lines(report)
+    assert teacher[header.index("validation f1")] == "85.00"
 
 
 def test_methods_have_names_and_epochs_of_their_own() -> None:
