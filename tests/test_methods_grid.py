@@ -48,6 +48,7 @@ def grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)  # thirty trainings, some 230 s alone on two cores
 @pytest.mark.parametrize("student", ["3-layer", "narrow"])
 def test_every_method_is_trained_alike_and_reported(
     grid: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, student: str
