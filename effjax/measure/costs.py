@@ -1,6 +1,7 @@
 """What every head and feed-forward unit adds to a model's parameters and FLOPs."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -36,19 +37,27 @@ def differences(model: Model, unit: str, measure: Callable[[EncoderConfig], int]
     Every head or unit adds as much as the next one; the first may add more, where there is
     something for the sake of all of them. What layers alike cost is asked for once.
     """
-    whole, of, known = measure(model.config), {}, dict[tuple, np.ndarray]()
-    specs = model.config.distinct_layers
-    for instance, size in layer_instances(model).items():
-        name, _, field = instance.partition("/")
-        alike = (specs[name], field, model.config.layer_names.count(name))
-        if alike not in known:
-            smaller = (model.config.shrunk({instance: range(left)}) for left in (0, size - 1))
-            every, one = (whole - measure(config) for config in smaller)
-            known[alike] = every - one * np.arange(float(size), -1, -1)
-            known[alike][0] = 0.0
-        of[instance] = known[alike]
+    whole, of = measure(model.config), {}
+    for alike in alike_instances(model):
+        size = layer_instances(model)[alike[0]]
+        smaller = (model.config.shrunk({alike[0]: range(left)}) for left in (0, size - 1))
+        every, one = (whole - measure(config) for config in smaller)
+        costs = every - one * np.arange(float(size), -1, -1)
+        costs[0] = 0.0
+        of |= dict.fromkeys(alike, costs)
+    of = {instance: of[instance] for instance in layer_instances(model)}
     base = float(whole) - sum(float(costs[-1]) for costs in of.values())
     return Costs(unit=unit, base=base, of=of)
+
+
+def alike_instances(model: Model) -> list[tuple[str, ...]]:
+    """The instances that cost the same: of one kind, in layers that are alike and run as often."""
+    alike: dict[Any, list[str]] = {}
+    for instance in layer_instances(model):
+        name, _, field = instance.partition("/")
+        times = model.config.layer_names.count(name)
+        alike.setdefault((model.config.distinct_layers[name], field, times), []).append(instance)
+    return [tuple(names) for names in alike.values()]
 
 
 def layer_instances(model: Model) -> dict[str, int]:

@@ -14,14 +14,13 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from effjax.cache import folder
 from effjax.files import write_json
-from effjax.measure.costs import layer_instances
+from effjax.measure.costs import alike_instances, layer_instances
 from effjax.measure.latency import compare
 from effjax.measure.machine import machine
 from effjax.models.base import EncoderConfig
@@ -117,7 +116,7 @@ def latency_table(
         return LatencyTable.load(cached)
     tried = [
         (alike, size)
-        for alike in groups(model)
+        for alike in alike_instances(model)
         for size in ladder(layer_instances(model)[alike[0]], points)
     ]
     shares, wholes = dict[tuple[tuple[str, ...], int], float](), list[float]()
@@ -131,7 +130,7 @@ def latency_table(
             shares[which] = float(np.median(times[str(i)] / times["whole"]))
         progress(begin + len(block), len(tried))
     whole, seconds = float(np.median(wholes)), dict[str, dict[int, float]]()
-    for alike in groups(model):
+    for alike in alike_instances(model):
         found = {size: share for (names, size), share in shares.items() if names == alike}
         found[layer_instances(model)[alike[0]]] = 1.0
         added = {n: whole * (found[n] - found[0]) / len(alike) for n in sorted(found)}
@@ -141,15 +140,6 @@ def latency_table(
         cached.parent.mkdir(parents=True, exist_ok=True)
         table.save(cached)
     return table
-
-
-def groups(model: Model) -> list[tuple[str, ...]]:
-    """The instances that cost the same: of one kind, in layers that are alike."""
-    alike: dict[Any, list[str]] = {}
-    for instance in layer_instances(model):
-        name, _, field = instance.partition("/")
-        alike.setdefault((model.config.distinct_layers[name], field), []).append(instance)
-    return [tuple(names) for names in alike.values()]
 
 
 def ladder(size: int, points: int) -> Sequence[int]:
@@ -183,9 +173,8 @@ def described(model: Model, *, batch: int, length: int) -> dict[str, str]:
 
 
 def sizes_of(config: EncoderConfig) -> str:
-    """The sizes of a config, and what of its layers."""
-    layers = ", ".join(map(str, config.layers))
-    return f"hidden {config.hidden}, head size {config.head_size}, {config.head}: {layers}"
+    """The sizes of a config, with all that its layers differ in."""
+    return f"hidden {config.hidden}, head size {config.head_size}, {config.head}: {config.layers}"
 
 
 def check_same(of: Mapping[str, str], here: Mapping[str, str]) -> None:

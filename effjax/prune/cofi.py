@@ -30,7 +30,7 @@ class CoFi(Reparam):
     of closed parameters s is held at a target t by L = lambda_1 (s - t) + lambda_2 (s - t)^2, with
     lambda raised by what the parameters lower.
 
-    Source: arXiv 2204.00408, section 3.1 and equations 3 to 5.
+    Source: arXiv 2204.00408, section 3.
 
     Attributes:
         target: share of the parameters of all heads and units that is to go.

@@ -66,9 +66,10 @@ def magnitude(model: Model, encoded: Encoded, loss: Loss) -> Scores:
 
 
 def activation(model: Model, encoded: Encoded, loss: Loss) -> Scores:
-    """E_t ||h_ti W_i||^2: how large a part of the product that reads it i contributes.
+    """sum_t ||h_ti W_i||^2: how large a part of the product that reads it i contributes.
 
-    Source: arXiv 2306.11695, equation 1, of whole heads and units in place of single weights.
+    Source: arXiv 2306.11695, |W| ||x||. Deviation: squared, and of whole heads and units, not of
+    single weights.
     """
     del loss
     found, _ = moments(model, encoded, gated(model))
@@ -76,7 +77,7 @@ def activation(model: Model, encoded: Encoded, loss: Loss) -> Scores:
 
 
 def first_order(model: Model, encoded: Encoded, loss: Loss) -> Scores:
-    """E_x |dL(x) / dg_i|. Source: arXiv 1905.10650, equation 2."""
+    """E_x |dL(x) / dg_i|. Source: arXiv 1905.10650, the score of heads."""
     gradients = example_gradients(model, encoded, loss)
     return {name: np.abs(gradient).mean(0) for name, gradient in gradients.items()}
 
@@ -84,7 +85,7 @@ def first_order(model: Model, encoded: Encoded, loss: Loss) -> Scores:
 def fisher(model: Model, encoded: Encoded, loss: Loss) -> Scores:
     """E_x (dL(x) / dg_i)^2, the diagonal of the Fisher information of the gates.
 
-    Source: arXiv 2204.09656, equation 8.
+    Source: arXiv 2204.09656, section 4.1.
     """
     gradients = example_gradients(model, encoded, loss)
     return {name: np.square(gradient).mean(0) for name, gradient in gradients.items()}
