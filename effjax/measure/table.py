@@ -21,7 +21,7 @@ import numpy as np
 from effjax.cache import folder
 from effjax.files import write_json
 from effjax.measure.costs import alike_instances, layer_instances
-from effjax.measure.latency import compare
+from effjax.measure.latency import BUSY, compare
 from effjax.measure.machine import machine
 from effjax.models.base import EncoderConfig
 from effjax.models.costs import Costs
@@ -43,11 +43,19 @@ class LatencyTable:
         of: what model, shape and device it is of, by name.
         whole: seconds of the model with nothing removed.
         seconds: what a size of an axis instance adds, by instance and size.
+        other_cores: cores that other processes kept busy at the most; None where unknown. Above
+            `BUSY` the table is not to be trusted.
     """
 
     of: Mapping[str, str]
     whole: float
     seconds: Mapping[str, Mapping[int, float]]
+    other_cores: float | None
+
+    @property
+    def busy(self) -> bool:
+        """Whether other processes were at work."""
+        return self.other_cores is not None and self.other_cores > BUSY
 
     def costs(self, model: Model) -> Costs:
         """The seconds that every head and unit of this model adds.
@@ -71,6 +79,8 @@ class LatencyTable:
         for instance, seconds in self.seconds.items():
             added = ", ".join(f"{size}: {1e3 * x:.2f}" for size, x in seconds.items())
             lines.append(f"  {instance}, ms by size: {added}")
+        if self.busy:
+            lines.append(f"others kept {self.other_cores:.1f} cores busy: not kept, measure again")
         return "\n".join(lines)
 
     def save(self, file: str | Path) -> None:
@@ -86,7 +96,8 @@ class LatencyTable:
                 name: {int(size): float(x) for size, x in sizes.items()}
                 for name, sizes in found["seconds"].items()
             }
-            return cls(of=dict(found["of"]), whole=float(found["whole"]), seconds=seconds)
+            whole, others = float(found["whole"]), found["other_cores"]
+            return cls(of=dict(found["of"]), whole=whole, seconds=seconds, other_cores=others)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"{file}: holds no latency table") from error
 
@@ -100,7 +111,8 @@ def latency_table(
     points: int = 12,
     progress: Callable[[int, int], None] = lambda i, n: None,
 ) -> LatencyTable:
-    """The table of a model on this device: that in the user's cache folder, or a new one.
+    """The table of a model on this device: that in the user's cache folder, or a new one, which is
+    kept there if nothing else was at work.
 
     Args:
         samples: rounds in which each model is timed.
@@ -120,12 +132,15 @@ def latency_table(
         for size in ladder(layer_instances(model)[alike[0]], points)
     ]
     shares, wholes = dict[tuple[tuple[str, ...], int], float](), list[float]()
+    others: float | None = None
     for begin in range(0, len(tried), AT_ONCE):
         block = tried[begin : begin + AT_ONCE]
         models = {str(i): smaller(model, *which) for i, which in enumerate(block)}
         found = compare({"whole": model, **models}, batch=batch, length=length, samples=samples)
         times = {name: np.asarray(x.seconds) for name, x in found.latencies.items()}
         wholes += list(times["whole"])
+        if (busy := found.latencies["whole"].other_cores) is not None:
+            others = max(busy, others or 0.0)
         for i, which in enumerate(block):
             shares[which] = float(np.median(times[str(i)] / times["whole"]))
         progress(begin + len(block), len(tried))
@@ -135,8 +150,8 @@ def latency_table(
         found[layer_instances(model)[alike[0]]] = 1.0
         added = {n: whole * (found[n] - found[0]) / len(alike) for n in sorted(found)}
         seconds |= {instance: {n: max(x, 0.0) for n, x in added.items()} for instance in alike}
-    table = LatencyTable(of=of, whole=whole, seconds=seconds)
-    if cached is not None:
+    table = LatencyTable(of=of, whole=whole, seconds=seconds, other_cores=others)
+    if cached is not None and not table.busy:
         cached.parent.mkdir(parents=True, exist_ok=True)
         table.save(cached)
     return table

@@ -24,6 +24,10 @@ SIZES: Any = {
 }
 
 
+OTHERS = {"busy": 0.0}
+"""Cores at work for others."""
+
+
 def seconds(model: Model) -> float:
     """What a model takes, made up: heads in proportion, units too, and a step at the first."""
     layers = model.config.layers
@@ -45,7 +49,8 @@ def made_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Model]:
             }
         rounds = np.linspace(1, 3, samples)
         times = {name: seconds(model) * rounds for name, model in models.items()}
-        latencies = {name: SimpleNamespace(seconds=tuple(x)) for name, x in times.items()}
+        others = {"other_cores": OTHERS["busy"]}
+        latencies = {name: SimpleNamespace(seconds=tuple(x), **others) for name, x in times.items()}
         return SimpleNamespace(latencies=latencies)
 
     monkeypatch.setattr(table, "compare", compare)
@@ -83,6 +88,17 @@ def test_a_table_is_measured_once(model: Model, made_up: list[Model]) -> None:
     count = len(made_up)
     assert made(model) == first and len(made_up) == count
     made(model.replace(runtime=Runtime(dtype="bfloat16")))
+    assert len(made_up) == 2 * count
+
+
+def test_a_table_of_a_busy_machine_is_not_kept(
+    model: Model, made_up: list[Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(OTHERS, "busy", 0.7)
+    found = made(model)
+    assert found.busy and "others kept 0.7 cores busy: not kept" in str(found)
+    count = len(made_up)
+    made(model)
     assert len(made_up) == 2 * count
 
 
