@@ -13,12 +13,15 @@ and MiniLMv2 included. Each method chooses its learning rate alike: one run of t
 each candidate, judged by training examples set aside. Then it is trained with three seeds, which
 differ in the new head, batch order and dropout, and evaluated on the dev set.
 
-What is done is not done again: a run that was interrupted goes on, `--tasks` and `--students` take
-a part. Writes paper/results/methods_grid.json, .md and .png of what there is.
+What is done is not done again: a run that was interrupted goes on, and `--tasks` and `--students`
+take a part. Each task and student has a file in paper/results/methods_grid; methods_grid.md and
+.png beside it are of all that are there. The files of another machine may be among them, whose
+general distillation was done there.
 """
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import tyro
@@ -57,16 +60,16 @@ class Task:
         validation: training examples set aside for the choice of learning rates.
     """
 
-    epochs: int = 6
+    epochs: int
     teacher_epochs: int = 4
     transfer: int | None = None
     validation: int
 
 
 TASKS = {
-    "glue/mrpc": Task(validation=400),
-    "glue/stsb": Task(validation=500),
-    "glue/cola": Task(validation=800),
+    "glue/mrpc": Task(epochs=4, validation=400),
+    "glue/stsb": Task(epochs=4, validation=500),
+    "glue/cola": Task(epochs=4, validation=800),
     "glue/sst2": Task(epochs=4, teacher_epochs=2, transfer=10_000, validation=2000),
 }
 STUDENTS = {
@@ -95,14 +98,14 @@ class Settings:
         students: of STUDENTS.
         seeds: each method is trained once with each.
         out: where the runs are.
-        results: the result file; the table and the figure are beside it.
+        results: the folder of result files; the table and the figure are beside it.
     """
 
     tasks: tuple[str, ...] = tuple(TASKS)
     students: tuple[str, ...] = tuple(STUDENTS)
     seeds: tuple[int, ...] = (0, 1, 2)
     out: Path = Path("runs/methods_grid")
-    results: Path = ROOT / "paper" / "results" / "methods_grid.json"
+    results: Path = ROOT / "paper" / "results" / "methods_grid"
 
 
 def methods(predictions: Objective, epochs: int) -> tuple[Method, ...]:
@@ -181,21 +184,38 @@ def recipe(task: str, student: str, seeds: tuple[int, ...]) -> Distillation:
     )
 
 
-def place(out: Path, student: str, task: str) -> Path:
-    """Where the runs of one task and student are."""
-    return out / student / task.replace("/", "_")
+def cell(task: str, student: str) -> str:
+    """The name of what one task and student leave."""
+    return f"{task.partition('/')[2]}_{student.replace(', ', '_')}"
+
+
+def run(task: str, student: str, settings: Settings) -> None:
+    """Trains and evaluates every method of a student, unless there is a file that tells of it.
+
+    The teacher is the same in all recipes of a task, and trained once.
+    """
+    path = settings.results / f"{cell(task, student)}.json"
+    if path.exists():
+        return
+    out = settings.out / cell(task, student)
+    taught = (settings.out / cell(task, x) / "runs" / "teacher" for x in settings.students)
+    done = next((runs for runs in taught if (runs / "result.json").exists()), None)
+    if done is not None and not (out / "runs" / "teacher").exists():
+        shutil.copytree(done, out / "runs" / "teacher")
+    recipe(task, student, settings.seeds).run(out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(out / "results.json", path)
 
 
 def main() -> None:
     settings = tyro.cli(Settings, description=__doc__)
     for student in settings.students:
         for task in settings.tasks:
-            out = place(settings.out, student, task)
-            if not (out / "results.json").exists():
-                recipe(task, student, settings.seeds).run(out)
-    every = [place(settings.out, student, task) for student in STUDENTS for task in TASKS]
-    found = [out / "results.json" for out in every if (out / "results.json").exists()]
-    publish([json.loads(path.read_text()) for path in found], settings.results)
+            run(task, student, settings)
+            cells = (cell(task, student) for student in STUDENTS for task in TASKS)
+            found = [settings.results / f"{name}.json" for name in cells]
+            reports = [json.loads(path.read_text()) for path in found if path.exists()]
+            publish(reports, settings.results)
 
 
 if __name__ == "__main__":

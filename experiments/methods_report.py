@@ -6,15 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from effjax.files import atomic_file, write_json
+from effjax.files import atomic_file
 
 Report = Mapping[str, Any]
 CONTROL = "control"
 
 
 def publish(reports: Sequence[Report], path: Path) -> None:
-    """Writes all results as JSON, and beside it the table and the figure."""
-    write_json(path, {"recipes": list(reports)})
+    """Writes the table and the figure, `path` with .md and .png."""
     with atomic_file(path.with_suffix(".md")) as partial:
         partial.write_text("\n".join(table(reports)) + "\n")
     draw(reports, path.with_suffix(".png"))

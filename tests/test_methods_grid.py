@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -53,12 +54,12 @@ def grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_every_method_is_trained_alike_and_reported(
     grid: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, student: str
 ) -> None:
-    results = tmp_path / "grid.json"
+    results = tmp_path / "grid"
     arguments = ["--tasks", "toy/sentiment", "--students", student, "--seeds", "0", "1"]
     arguments += ["--out", str(tmp_path / "runs"), "--results", str(results)]
     monkeypatch.setattr("sys.argv", ["methods_grid.py", *arguments])
     grid.main()
-    (report,) = json.loads(results.read_text())["recipes"]
+    report = json.loads((results / f"sentiment_{student}.json").read_text())
     runs, names = report["runs"], [*grid.WAYS[student], "control"]
     assert [run["arm"] for run in runs[::2]] == names
     assert len({run["steps"] for run in runs}) == 1
@@ -73,8 +74,10 @@ def test_every_method_is_trained_alike_and_reported(
     ]
     assert f"| control | {np.mean(control):.1f} ± {np.std(control, ddof=1):.1f} |" == lines[3]
     assert results.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
-    monkeypatch.setattr("effjax.recipe.arms.train", None)  # a second call trains nothing
-    grid.main()
+    monkeypatch.setattr("effjax.recipe.arms.train", None)  # a second call trains nothing, nor
+    monkeypatch.setattr("sys.argv", [*sys.argv, "--out", str(tmp_path / "elsewhere")])
+    grid.main()  # does one on a machine that has the results alone
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_a_regression_compares_scores(grid: ModuleType) -> None:
