@@ -212,10 +212,13 @@ class MobileBertEncoder(Encoder):
         return self.embedding(*(fields.get(name) for name in names), deterministic)
 
 
+SPLIT = "the masked-LM head splits the hidden vector at the width of a word vector"
+"""Why neither can shrink."""
+
+
 def word_axis(config: EncoderConfig) -> Axis:
     """The axis of word vectors."""
-    fixed = "the masked-LM head splits the hidden vector at the width of a word vector"
-    return Axis("E", config.embedding_size, "embedding", fixed)
+    return Axis("E", config.embedding_size, "embedding", SPLIT)
 
 
 def encoder_rows(

@@ -26,7 +26,7 @@ from effjax.models.architecture import Architecture
 from effjax.models.base import EncoderConfig, Outputs, Runtime
 from effjax.models.encoder import at_places, attention_mask, initializer
 from effjax.models.model import Model, init_params
-from effjax.models.postnorm import NORMED, PostNormBlock, PostNormEncoder, layer_rows
+from effjax.models.postnorm import PostNormBlock, PostNormEncoder, layer_rows
 from effjax.table import Axis, Row, Table, linear, norm, vector
 from effjax.types import Array, Batch, Float, Gates, Int, Shared
 
@@ -174,8 +174,9 @@ def generator_rows(config: EncoderConfig, width: int) -> list[Row]:
 
     Hugging Face has no such model; the names are only ours, in its manner.
     """
-    D = Axis("D", config.hidden, f"{PART}/hidden", NORMED)
-    E = Axis("E", width, "hidden", NORMED)
+    fixed = "a generator is trained beside it, and shares its word vectors"
+    D = Axis("D", config.hidden, f"{PART}/hidden", fixed)
+    E = Axis("E", width, "hidden", fixed)
     V = Axis("V", config.vocab_size, "vocabulary")
     rows = linear("projection", (E,), (D,), hf=f"{PART}.projection") if width != D.size else []
     for i, (layer, spec) in enumerate(config.distinct_layers.items()):

@@ -9,6 +9,7 @@ Face's class cannot run the teacher (its queries are made for inputs as wide as 
 it hands them the hidden states), so `config_to_hf` refuses it.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -18,6 +19,7 @@ from effjax.models import bert
 from effjax.models.architecture import Architecture, HeadSpec
 from effjax.models.base import EncoderConfig
 from effjax.models.bottleneck import (
+    SPLIT,
     MobileBertConfig,
     MobileBertEncoder,
     MobileBertLayer,
@@ -171,7 +173,8 @@ masked_lm = partial(bert.masked_lm, kind=WideMaskedLMHead)
 
 def masked_lm_rows(config: EncoderConfig, *, path: str = "head") -> list[Row]:
     """Transform, norm, output bias, and both parts of the output projection."""
-    (D, Y), V = axes(config), Axis("V", config.vocab_size, "vocabulary")
+    D, Y = (dataclasses.replace(axis, fixed=SPLIT) for axis in axes(config))
+    V = Axis("V", config.vocab_size, "vocabulary")
     X = Axis("X", config.hidden - config.embedding_size)
     lm, beyond = bert.BERT_LM, "cls.predictions.dense"
     return [

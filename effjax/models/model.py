@@ -14,6 +14,7 @@ from effjax.models import registry
 from effjax.models.architecture import Architecture
 from effjax.models.base import EncoderConfig, Head, Outputs, Runtime
 from effjax.models.hf_config import config_from_hf
+from effjax.models.hidden_gates import gated_variables
 from effjax.table import Row, Table
 from effjax.tree import flatten, unflatten
 from effjax.types import Batch, Gates, Params
@@ -114,6 +115,21 @@ def apply(module: nn.Module, params: Params, batch: Batch, **options: Any) -> Ou
     return cast(Outputs, module.apply({"params": params}, batch, **options))
 
 
+def apply_gated(
+    module: nn.Module,
+    table: Table,
+    params: Params,
+    batch: Batch,
+    gates: Gates | None,
+    **options: Any,
+) -> Outputs:
+    """The same under gates, of layers and of hidden states."""
+    if gates is None:
+        return apply(module, params, batch, **options)
+    variables = gated_variables(table, params, gates)
+    return cast(Outputs, module.apply(variables, batch, gates=gates, **options))
+
+
 @jax.jit
 def forward(model: Model, batch: Batch) -> Outputs:
     """The light outputs, `Runtime.chunk_tokens` tokens at a time; of packed rows, all at once."""
@@ -143,7 +159,7 @@ def chunk_rows(rows: int, length: int, tokens: int | None) -> int:
 @jax.jit
 def forward_traced(model: Model, batch: Batch, gates: Gates | None) -> Outputs:
     """The outputs with every trace, all tokens at once."""
-    return apply(model.module, model.params, batch, gates=gates)
+    return apply_gated(model.module, model.table, model.params, batch, gates)
 
 
 def create(

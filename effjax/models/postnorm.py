@@ -76,20 +76,16 @@ class PostNormEncoder(Encoder):
         )
 
 
-NORMED = "the mean in every norm would change"
-"""Why an axis cannot shrink that norms go over."""
-
-
 def axes(config: EncoderConfig) -> tuple[Axis, Axis]:
     """The hidden axis, and the same as the output of a square product."""
-    return Axis("D", config.hidden, "hidden", NORMED), Axis("Y", config.hidden, "hidden", NORMED)
+    return Axis("D", config.hidden, "hidden"), Axis("Y", config.hidden, "hidden")
 
 
 def embedding_axis(config: EncoderConfig) -> Axis:
     """The axis of word vectors: the hidden one, where no projection leads there."""
     if not config.factorised:
         return axes(config)[0]
-    return Axis("E", config.embedding_size, "embedding", NORMED)
+    return Axis("E", config.embedding_size, "embedding")
 
 
 def encoder_rows(

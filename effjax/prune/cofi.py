@@ -1,41 +1,52 @@
-"""CoFi: heads, units and whole sub-layers are pruned while the model is trained.
+"""CoFi: heads, units, whole sub-layers and hidden states are pruned while the model is trained.
 
     cofi = CoFi(target=0.6)
     fitted = fit(model, encoded, objective, training, reparam=cofi, ...)
     small = settled(fitted.model, cofi.gates(fitted.learned, fitted.model))
 
-Source: arXiv 2204.00408. Deviations: the hidden dimension is not pruned; a sub-layer that is gone
-leaves its output bias and norm; what is kept in the end is chosen within the target exactly.
+Source: arXiv 2204.00408. Deviations: a sub-layer that is gone leaves its output bias and norm; what
+is kept in the end is chosen within the target exactly.
 """
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from effjax.models.costs import Costs
+from effjax.models.hidden_gates import normed
 from effjax.models.model import Model
 from effjax.prune.gates import gateable, parameters_of
 from effjax.prune.hard_concrete import open_probability, sample, typical
 from effjax.prune.reparam import Reparam
 from effjax.prune.search import select
+from effjax.prune.shrink import shrunk_config
 from effjax.table import Table
-from effjax.types import Array, Aux, Float, Gates, Params
+from effjax.types import Array, Aux, Float, Gates, Int, Params
+
+CERTAIN = 10.0
+"""log alpha of what is certainly open: hidden states in the beginning, as its authors' code has."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CoFi(Reparam):
-    """Hard concrete gates z_i z_S of every head or unit i and its sub-layer S, whose expected share
-    of closed parameters s is held at a target t by L = lambda_1 (s - t) + lambda_2 (s - t)^2, with
-    lambda raised by what the parameters lower.
+    """Hard concrete gates: z_i z_S of every head or unit i and its sub-layer S, and z_d of every
+    number of the hidden states. The share s of parameters that is expected to be closed is held at
+    a target t by L = lambda_1 (s - t) + lambda_2 (s - t)^2, with lambda raised by what the
+    parameters lower.
 
     Source: arXiv 2204.00408, section 3.
 
     Attributes:
-        target: share of the parameters of all heads and units that is to go.
+        target: share of the parameters of all heads and units that is to go, some of it with the
+            hidden states that they read and write.
         warmup: share of the training over which the target rises from 0.
-        open_at_start: probability that a gate is open in the beginning.
+        open_at_start: probability that the gate of a head, a unit or a sub-layer is open in the
+            beginning; those of hidden states are then open.
     """
 
     target: float
@@ -58,9 +69,10 @@ class CoFi(Reparam):
         start = jnp.log(self.open_at_start / (1 - self.open_at_start)) - jnp.log(
             middle / (1 - middle)
         )
-        sizes = gateable(table)
+        sizes, hidden = gateable(table), wide(table)
+        inner = {name: jnp.full(size, start) for name, size in sizes.items()}
         return {
-            "inner": {instance: jnp.full(size, start) for instance, size in sizes.items()},
+            "inner": inner | {name: jnp.full(size, CERTAIN) for name, size in hidden.items()},
             "whole": {instance: jnp.asarray(start) for instance in sizes},
             "multipliers": jnp.zeros(2),
         }
@@ -76,47 +88,70 @@ class CoFi(Reparam):
     ) -> tuple[Params, Gates]:
         del progress
         gates = {}
-        for number, instance in enumerate(gateable(table)):
+        for number, instance in enumerate((*gateable(table), *wide(table))):
             inner, whole = jax.random.split(jax.random.fold_in(key, number))
-            gates[instance] = sample(learned["inner"][instance], inner) * sample(
-                learned["whole"][instance], whole
-            )
+            gates[instance] = sample(learned["inner"][instance], inner)
+            if instance in learned["whole"]:
+                gates[instance] *= sample(learned["whole"][instance], whole)
         return params, gates
 
     def penalty(
         self, learned: Aux, table: Table, *, progress: Array | float
     ) -> tuple[Array | float, dict[str, Array]]:
         """The Lagrangian, and the share of parameters that is expected to be gone."""
-        probabilities, sizes = self.probabilities(learned), gateable(table)
-        costs = {name: parameters_of(table, name) for name in sizes}
-        kept = jnp.stack([costs[x] * probabilities[x].sum() for x in sizes]).sum()
-        gone = 1 - kept / sum(costs[x] * size for x, size in sizes.items())
+        left = {name: likely.sum() for name, likely in self.probabilities(learned).items()}
+        gone = 1 - expected(table, left) / expected(table, {})
         target = self.target * jnp.clip(progress / max(self.warmup, 1e-9), 0, 1)
         one, two = raised(learned["multipliers"])
         return one * (gone - target) + two * (gone - target) ** 2, {"gone": gone}
 
     def probabilities(self, learned: Aux) -> dict[str, Float[Array, "N"]]:
-        """That each head or unit is there."""
-        return {
-            name: open_probability(inner) * open_probability(learned["whole"][name])
-            for name, inner in learned["inner"].items()
-        }
+        """That each head or unit, and each number of the hidden states, is there."""
+        found = {name: open_probability(inner) for name, inner in learned["inner"].items()}
+        whole = {name: open_probability(x) for name, x in learned["whole"].items()}
+        return {name: likely * whole.get(name, 1.0) for name, likely in found.items()}
 
     def gates(self, learned: Aux, model: Model) -> Gates:
-        """The gates of the smaller model: 0 for the least probable ones, as many as the target
-        says.
+        """The gates of the smaller model: 0 for the least probable ones, of the hidden states as
+        many as are expected to be closed, and of the rest as many as the target says.
         """
-        sizes, likely = gateable(model.table), self.probabilities(learned)
-        each = {name: parameters_of(model.table, name) for name in sizes}
-        of = {name: each[name] * np.arange(size + 1.0) for name, size in sizes.items()}
+        likely = {name: np.asarray(x) for name, x in self.probabilities(learned).items()}
+        keep = {name: most(likely[name]) for name in wide(model.table)}
+        table = model.architecture.table(shrunk_config(model.config, keep))
+        each = {name: parameters_of(table, name) for name in gateable(table)}
+        of = {name: each[name] * np.arange(len(likely[name]) + 1.0) for name in each}
         costs = Costs(unit="parameters", base=0.0, of=of)
-        scores = {name: each[name] * np.asarray(likely[name]) for name in sizes}
-        keep = select(scores, costs, at_most=(1 - self.target) * costs.whole)
+        scores = {name: each[name] * likely[name] for name in each}
+        at_most = (1 - self.target) * expected(model.table, {})
+        if at_most < costs.whole:
+            keep |= select(scores, costs, at_most=at_most)
+        whole = {name: typical(x) for name, x in learned["whole"].items()}
         gates = {}
-        for name, indices in keep.items():
-            open_ = typical(learned["inner"][name]) * typical(learned["whole"][name])
-            gates[name] = jnp.zeros(sizes[name]).at[indices].set(open_[indices])
+        for name, inner in learned["inner"].items():
+            open_ = typical(inner) * whole.get(name, 1.0)
+            there = keep.get(name, np.arange(len(open_)))
+            gates[name] = jnp.zeros(len(open_)).at[there].set(open_[there])
         return gates
+
+
+def wide(table: Table) -> dict[str, int]:
+    """The hidden states, where they can be pruned."""
+    return {name: size for name, size in normed(table).items() if name == "hidden"}
+
+
+def expected(table: Table, left: Mapping[str, Array]) -> Any:
+    """The parameters of all heads and units, if so many of what has gates are left."""
+    inner, total = gateable(table), 0.0
+    for row in table:
+        if any(axis.instance in inner for axis in row.axes):
+            total += math.prod(left.get(axis.instance or "", axis.size) for axis in row.axes)
+    return total
+
+
+def most(likely: Float[np.ndarray, "N"]) -> Int[np.ndarray, "kept"]:
+    """The most probable ones, as many as are expected, and at least one."""
+    count = max(round(float(likely.sum())), 1)
+    return np.sort(np.argsort(-likely, stable=True)[:count])
 
 
 @jax.custom_vjp

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 import numpy as np
 
+from effjax.models.hidden_gates import gated_variables, normed
 from effjax.models.model import Model
 from effjax.prune.shrink import shrink
 from effjax.table import Row, Table
@@ -81,6 +82,9 @@ def settled(model: Model, gates: Gates) -> Model:
     """The smaller model that computes what the gated one does: gates become part of the weights
     that read what they multiply, and what they close is removed.
 
+    Args:
+        gates: of heads and units; and of hidden states or word vectors, "hidden" and "embedding".
+
     Raises:
         ValueError: a gate is of something that has none, or of another shape.
     """
@@ -90,7 +94,8 @@ def settled(model: Model, gates: Gates) -> Model:
 
 def absorbed(model: Model, gates: Gates) -> Model:
     """The model of the same size whose weights have the gates in them."""
-    table, arrays = model.table, flatten(model.params)
+    table = model.table
+    arrays = flatten(gated_variables(table, model.params, gates)["params"])
     for instance, gate in gates.items():
         for row in readers(table, instance):
             number = read(row).index(instance)
@@ -101,7 +106,7 @@ def absorbed(model: Model, gates: Gates) -> Model:
 
 def check_gates(model: Model, gates: Mapping[str, Array]) -> None:
     """Raises a ValueError for gates, or scores, of what has none, or of another shape."""
-    sizes = gated(model)
+    sizes = gated(model) | normed(model.table)
     for instance, gate in gates.items():
         if instance not in sizes:
             raise ValueError(f"{instance!r} has no gates; this model has {', '.join(sizes)}")

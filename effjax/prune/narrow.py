@@ -3,8 +3,8 @@
 import numpy as np
 
 from effjax.models.model import Model
-from effjax.prune.shrink import shrunk_config, take
-from effjax.tree import flatten, unflatten
+from effjax.prune.shrink import shrink
+from effjax.tree import flatten
 from effjax.types import Float
 
 
@@ -22,12 +22,13 @@ def narrowed(model: Model, hidden: int) -> Model:
         ValueError: the width is not below the model's, or leaves a part of a head or unit, or there
             are arrays that this does not make narrower.
     """
-    config, table, width = model.config, model.table, model.config.hidden
+    table, width = model.table, model.config.hidden
     if not 0 < hidden < width:
         raise ValueError(f"a student of width {hidden}: expected a width from 1 to {width - 1}")
-    refusal = f"{model.architecture.name} has arrays that do not become narrower"
-    if any(axis.size != width for row in table for axis in row.axes if axis.instance == "hidden"):
-        raise ValueError(refusal)  # parts of it in groups
+    if "hidden" in table.fixed:
+        raise ValueError(
+            f"{model.architecture.name} cannot become narrower: {table.fixed['hidden']}"
+        )
     sizes = {name: size for name, size in table.instances.items() if "/" in name}
     keep = {}
     for instance, size in {"hidden": width, **sizes}.items():
@@ -38,13 +39,7 @@ def narrowed(model: Model, hidden: int) -> Model:
                 f"{instance}; expected a width that leaves whole ones"
             )
         keep[instance] = np.sort(np.argsort(-importance(model, instance), stable=True)[:count])
-    small = shrunk_config(config, keep).replace(hidden=hidden)
-    arrays = flatten(model.params)
-    params = {row.path: take(arrays[row.path], row, keep) for row in table}
-    rows = model.architecture.table(small)
-    if {row.path: row.shape for row in rows} != {path: x.shape for path, x in params.items()}:
-        raise ValueError(refusal)
-    return model.replace(config=small, params=unflatten(params))
+    return shrink(model, keep)
 
 
 def importance(model: Model, instance: str) -> Float[np.ndarray, "N"]:

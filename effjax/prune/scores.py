@@ -19,7 +19,7 @@ import numpy as np
 from effjax.data.batches import eval_batches
 from effjax.data.encode import Encoded
 from effjax.models.base import Outputs
-from effjax.models.model import INPUTS, Model, apply
+from effjax.models.model import INPUTS, Model, apply_gated
 from effjax.prune.contributions import moments, products
 from effjax.prune.gates import gated, open_gates, parameters_of, with_instance
 from effjax.tree import flatten
@@ -112,7 +112,8 @@ def gradients_of(model: Model, batch: Batch, loss: Loss) -> Gates:
         inputs = {name: alone[name] for name in INPUTS if name in alone}
 
         def by_gates(gates: Gates) -> Array:
-            return loss(apply(model.module, model.params, inputs, gates=gates), alone)
+            whole = (model.module, model.table, model.params)
+            return loss(apply_gated(*whole, inputs, gates), alone)
 
         return jax.grad(by_gates)(open_gates(model))
 

@@ -13,7 +13,7 @@ from jax.sharding import Sharding
 from effjax.distill import Weighted
 from effjax.models.architecture import Architecture
 from effjax.models.base import EncoderConfig, Outputs, Runtime
-from effjax.models.model import INPUTS, Model, apply
+from effjax.models.model import INPUTS, Model, apply, apply_gated
 from effjax.prune.reparam import Reparam
 from effjax.train.fsdp import in_use
 from effjax.train.optimizer import make_optimizer
@@ -222,7 +222,8 @@ def train_step(
         if reparam is not None:
             given = {"progress": over, "key": keys["reparam"]}
             params, gates = reparam.apply(trainables["reparam"], params, table, **given)
-        outputs = apply(module, params, inputs, gates=gates, deterministic=False, rngs=rngs)
+        options = {"deterministic": False, "rngs": rngs}
+        outputs = apply_gated(module, table, params, inputs, gates, **options)
         found = {name: apply(x.module, x.params, inputs) for name, x in live.items()}
         teachers = {**found, **known}
         aux, key = trainables["aux"], keys["objective"]

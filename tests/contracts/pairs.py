@@ -19,7 +19,7 @@ import transformers
 from effjax.models import registry
 from effjax.models.base import Head, Runtime
 from effjax.models.hf_config import config_from_hf
-from effjax.models.model import Model
+from effjax.models.model import Model, apply_gated
 from effjax.table import Row
 from effjax.tree import unflatten
 from effjax.types import Gates
@@ -53,7 +53,7 @@ class Pair:
     def apply(self, model: Model, batch: dict[str, np.ndarray], gates: Gates | None = None) -> Any:
         """Plain Linen, operation by operation: nothing is compiled per model, which is fast."""
         with jax.disable_jit():
-            return model.module.apply({"params": model.params}, batch, gates=gates)
+            return apply_gated(model.module, model.table, model.params, batch, gates)
 
     @functools.cached_property
     def modules(self) -> dict[str, list[np.ndarray]]:

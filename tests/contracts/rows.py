@@ -242,6 +242,9 @@ UNSUPPORTED: Mapping[tuple[str, str], str] = {
     ("convbert", "extra padding"): "its convolution reads padding, in Hugging Face too",
     ("mpnet", "compact heads"): "mpnet has a table of biases for all 3 heads of a layer",
     ("mobilebert", "extra padding"): "its trigrams read padding, in Hugging Face too",
+    ("mobilebert", "narrower masked-lm"): "the masked-LM head splits the hidden vector",
+    ("mobilebert", "narrower pretraining"): "the masked-LM head splits the hidden vector",
+    ("squeezebert", "narrower"): "its . groups tie what it reads to what it gives",
     ("squeezebert", "pruning"): "the products around it are in equal groups",
 }
 """By architecture and contract, a part of the message or the reason."""

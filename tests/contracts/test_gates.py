@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from effjax.models.base import Head
+from effjax.models.hidden_gates import normed
 from effjax.models.model import Model
-from effjax.prune import shrink
+from effjax.prune import settled, shrink
 from tests.contracts.rows import UNSUPPORTED
 
 TOLERANCE = 1e-5
@@ -83,6 +84,34 @@ def test_gates_of_one_change_nothing(pair: Build, name: str) -> None:
     found = both.apply(both.model, both.batch, gates_of(keep, both.model.table.instances))
     ours, theirs = found.last_hidden[both.mask], both.ours.last_hidden[both.mask]
     np.testing.assert_allclose(ours, theirs, atol=TOLERANCE, rtol=0)
+
+
+def test_gates_of_hidden_states_equal_narrower_arrays(
+    pair: Build, name: str, head: Head | None
+) -> None:
+    """And those of word vectors: norms go over what is open, and what is written is multiplied."""
+    both = pair(name, head)
+    sizes, rng = normed(both.model.table), np.random.default_rng(0)
+    if reason := UNSUPPORTED.get((name, "narrower")) or UNSUPPORTED.get((name, f"narrower {head}")):
+        with pytest.raises(ValueError, match=f"which cannot shrink: {reason}") as caught:
+            shrink(both.model, {"hidden": np.array([0])})
+        assert "hidden" not in sizes and "\n" not in str(caught.value)
+        return
+    assert "hidden" in sizes
+    gates = {
+        instance: jnp.asarray(np.where(np.arange(n) % 3 == 1, 0, rng.uniform(0.5, 1.5, n)))
+        for instance, n in sizes.items()
+    }
+    small = settled(both.model, gates)
+    assert small.config.hidden < both.model.config.hidden
+    found, want = both.apply(small, both.batch), both.apply(both.model, both.batch, gates)
+    there = np.flatnonzero(np.asarray(gates["hidden"]))
+    for layer in range(both.model.config.num_layers + 1):
+        ours, theirs = found.hidden(layer)[both.mask], want.hidden(layer)[both.mask]
+        np.testing.assert_allclose(ours, theirs[:, there], atol=TOLERANCE, rtol=TOLERANCE)
+        assert not np.delete(np.asarray(theirs), there, axis=1).any()
+    if head is not None:
+        np.testing.assert_allclose(found.logits, want.logits, atol=TOLERANCE, rtol=TOLERANCE)
 
 
 def test_a_smaller_vocabulary_with_its_tied_projection(pair: Build, name: str) -> None:

@@ -13,7 +13,7 @@ from effjax.data.encode import Encoded
 from effjax.distill import TaskLoss, Weighted
 from effjax.measure import parameter_costs
 from effjax.models import Model
-from effjax.prune import CoFi, gated, kept, settled
+from effjax.prune import CoFi, gated, kept, settled, shrink
 from effjax.prune.cofi import raised
 from effjax.prune.hard_concrete import open_probability, sample, typical
 from effjax.train import Training, fit, predict
@@ -68,6 +68,27 @@ def test_the_share_that_is_gone_is_of_parameters(model: Model) -> None:
         assert float(loss) == pytest.approx(2 * off + 3 * off**2, abs=1e-4)
 
 
+def test_what_hidden_states_take_with_them_counts(model: Model) -> None:
+    """What is gone is what the heads and units of the narrower model lack."""
+    cofi, there = CoFi(target=0.5, warmup=0.0), np.array([0, 1, 2, 5, 6, 9, 11])
+    learned: Any = cofi.init(jax.random.key(0), model.table)
+    learned["inner"] = {name: jnp.full_like(x, 50.0) for name, x in learned["inner"].items()}
+    learned["whole"] = {name: jnp.asarray(50.0) for name in gated(model)}
+    learned["inner"]["hidden"] = jnp.full(12, -50.0).at[there].set(50.0)
+    learned["inner"]["layer_0/ffn"] = jnp.full(7, 50.0).at[3].set(-50.0)
+    keep = {"hidden": there, "layer_0/ffn": np.array([0, 1, 2, 4, 5, 6])}
+    costs, left = parameter_costs(model), parameter_costs(shrink(model, keep))
+    want = 1 - (left.whole - left.base) / (costs.whole - costs.base)
+    _, shown = cofi.penalty(learned, model.table, progress=1.0)
+    assert shown["gone"] == pytest.approx(want, abs=1e-5)
+    gates = CoFi(target=float(want)).gates(learned, model)
+    assert {name: kept(gates)[name].tolist() for name in keep} == {
+        name: indices.tolist() for name, indices in keep.items()
+    }
+    small = settled(model, gates)
+    assert small.num_params == left.whole and small.config.hidden == 7
+
+
 def trained(
     model: Model, encoded: Encoded, folder: Path, progress: Progress = lambda *_: None
 ) -> Fit:
@@ -88,10 +109,10 @@ def test_half_of_it_goes_and_the_task_is_learned(
     assert history[-1]["gone"] == pytest.approx(0.5, abs=0.05)
     cofi, costs = CoFi(target=0.5), parameter_costs(model)
     gates = cofi.gates(fit.learned, model)
-    sizes = {name: len(indices) for name, indices in kept(gates).items()}
-    assert costs.at(sizes) <= costs.base + 0.5 * (costs.whole - costs.base) + 1e-6
     small = settled(fit.model, gates)
-    assert small.num_params == costs.at(sizes) < model.num_params
+    left, inner = parameter_costs(small), costs.whole - costs.base
+    assert left.whole - left.base <= 0.5 * inner + 1e-6
+    assert small.num_params == left.whole < model.num_params
 
     def right(model: Model) -> float:
         return float((predict(model, encoded).argmax(-1) == encoded.labels).mean())

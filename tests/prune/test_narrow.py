@@ -69,8 +69,7 @@ def test_transformers_loads_a_narrow_student(tmp_path: Path) -> None:
     np.testing.assert_allclose(student(BATCH).last_hidden * mask, wanted * mask, atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "size"), [("squeezebert", "uncased"), ("convbert", "small")])
-def test_an_architecture_without_a_narrower_kind_is_one_line(name: str, size: str) -> None:
-    model = create(name, size=size, key=jax.random.key(0), num_hidden_layers=1)
-    with pytest.raises(ValueError, match=f"{name} has arrays that do not become narrower"):
+def test_an_architecture_without_a_narrower_kind_is_one_line() -> None:
+    model = create("squeezebert", size="uncased", key=jax.random.key(0), num_hidden_layers=1)
+    with pytest.raises(ValueError, match=r"squeezebert cannot become narrower: its . groups tie"):
         narrowed(model, model.config.hidden // 2)

@@ -89,7 +89,7 @@ def test_a_budget_is_kept_and_arrays_are_smaller(
     ("gates", "message"),
     [
         ({"layer_0/window": np.ones(3)}, "'layer_0/window' has no gates; this model has layer_0"),
-        ({"hidden": np.ones(12)}, "'hidden' has no gates"),
+        ({"vocabulary": np.ones(32)}, "'vocabulary' has no gates"),
         ({"layer_0/heads": np.ones(4)}, r"'layer_0/heads' has shape \(4,\); expected \(3,\)"),
     ],
 )

@@ -4,6 +4,8 @@ That a shrunk model computes what the gated one does is a contract of every arch
 tests/contracts.
 """
 
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -113,8 +115,8 @@ def test_positions_that_count_from_the_padding_do_not_move() -> None:
 @pytest.mark.parametrize(
     ("keep", "message"),
     [
-        ({"hidden": [0, 1]}, "'hidden', which cannot shrink"),
-        ({"layer_7/heads": [0]}, "'layer_7/heads', which this model has not; it has layer_0/ffn"),
+        ({"hidden": []}, r"keep\['hidden'\] is empty; expected some"),
+        ({"layer_7/heads": [0]}, "'layer_7/heads', which this model has not; it has hidden, layer"),
         ({"layer_0/heads": [0, 3]}, "holds 3; allowed: 0 to 2"),
         ({"layer_0/heads": [-1, 0]}, "holds -1; allowed: 0 to 2"),
         ({"layer_0/heads": [1, 0]}, "not ascending"),
@@ -128,6 +130,16 @@ def test_what_cannot_be_kept_is_one_line(model: Model, keep: dict, message: str)
     with pytest.raises(ValueError, match=message) as caught:
         shrink(model, {instance: np.asarray(kept) for instance, kept in keep.items()})
     assert "\n" not in str(caught.value)
+
+
+def test_a_projection_is_not_to_lead_to_its_own_width() -> None:
+    sizes: Any = {"embedding_size": 8, "hidden_size": 12, "num_attention_heads": 3}
+    sizes |= {"vocab_size": 11, "intermediate_size": 7, "num_hidden_layers": 1}
+    electra = create("electra", size="small", key=jax.random.key(0), **sizes)
+    with pytest.raises(ValueError, match="hidden states and word vectors would both be 8 wide"):
+        shrink(electra, {"hidden": np.arange(8)})
+    both = shrink(electra, {"hidden": np.arange(8), "embedding": np.arange(4)}).config
+    assert (both.hidden, both.embedding) == (8, 4)
 
 
 def test_shrinking_twice_is_shrinking_once(model: Model) -> None:
