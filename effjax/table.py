@@ -11,8 +11,8 @@ architecture writes its table with `linear`,
 
 import math
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -50,6 +50,7 @@ class Row:
         uses: for each matrix product it takes part in "token", "sequence" or "relative": once per
             token, per sequence, or per relative position whatever the batch; "lookup" for an
             embedding read by index; "none" for what is added or scaled.
+        whole: why a kernel cannot be stored as two factors, where it cannot.
     """
 
     path: str
@@ -60,6 +61,7 @@ class Row:
     hf_axes: str
     uses: tuple[Use, ...]
     copies: tuple[str, ...] = ()
+    whole: str = ""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -76,6 +78,11 @@ class Row:
         """
         groups, sizes = re.findall(r"\(([^)]*)\)|(\S+)", self.hf_axes), {**self.sizes, "1": 1}
         return tuple(math.prod(sizes[a] for a in (many or one).split()) for many, one in groups)
+
+    @property
+    def rank(self) -> int:
+        """That of the weight that this is a factor of; 0 for one that is whole."""
+        return self.sizes.get("Z", 0)
 
     @property
     def letters(self) -> str:
@@ -189,7 +196,7 @@ def grouped(
     kernel = (Axis("G", groups), *axes)
     name = (f"{hf}.weight",)
     return [
-        Row(f"{path}/kernel", "kernel", kernel, 2, name, hf_axes, ("token",)),
+        Row(f"{path}/kernel", "kernel", kernel, 2, name, hf_axes, ("token",), whole=fixed),
         *vector(f"{path}/bias", "bias", (outputs,), hf=f"{hf}.bias"),
     ]
 
@@ -233,3 +240,51 @@ def embedding(
     """
     axes = (index, width)
     return [Row(path, "embedding", axes, 0, (hf, *aliases), f"{index.letter} {width.letter}", uses)]
+
+
+def in_factors(rows: Iterable[Row], ranks: Mapping[str, int]) -> list[Row]:
+    """The rows with two factors in place of each weight that has a rank, by its path. One of which
+    no axis is left has none.
+    """
+    return [
+        part
+        for row in rows
+        for part in (factors(row, ranks[row.path]) if row.size and row.path in ranks else (row,))
+    ]
+
+
+def factors(row: Row, rank: int) -> tuple[Row, Row]:
+    """W = L R: the rows of L [inputs, Z] and R [Z, outputs].
+
+    Hugging Face has no names for them; these are those of effjax's own code for torch, in torch's
+    [out, in].
+
+    Raises:
+        ValueError: the row cannot be stored so.
+    """
+    if why := undivided(row):
+        raise ValueError(f"{row.path} cannot be two factors: {why}")
+    count, Z = row.contracts or 1, Axis("Z", rank)
+    inputs, outputs = row.axes[:count], row.axes[count:]
+    order = re.findall(r"[A-Z]", row.hf_axes)
+    source, target = (
+        " ".join(letter for letter in order if letter in [axis.letter for axis in axes])
+        for axes in (inputs, outputs)
+    )
+    stem, hf = row.path.rpartition("/")[0], row.hf[0].removesuffix(".weight")
+    pattern = f"{source} Z" if row.role == "embedding" else f"Z ({source})"
+    left = replace(row, path=f"{stem}/left", axes=(*inputs, Z), hf=(f"{hf}.left",), hf_axes=pattern)
+    right = Row(
+        f"{stem}/right", "kernel", (Z, *outputs), 1, (f"{hf}.right",), f"({target}) Z", row.uses
+    )
+    return left, right
+
+
+def undivided(row: Row) -> str:
+    """Why a row cannot be stored as two factors; nothing where it can."""
+    words = row.role == "embedding" and row.axes[0].instance == "vocabulary"
+    if row.rank:
+        return f"it is one already, of rank {row.rank}"
+    if row.role == "kernel" or (words and "lookup" in row.uses):
+        return row.whole
+    return "it is no kernel and no word embedding"

@@ -33,6 +33,7 @@ DIMENSIONS: Mapping[str, str] = {
     "R": "relative positions",
     "U": "width within a bottleneck",
     "X": "what the hidden vector has beyond a word vector",
+    "Z": "rank of a weight that is stored as two factors",
 }
 
 Params = dict[str, Any]
@@ -53,6 +54,9 @@ Shared = Mapping[str, Array]
 """What all layers of an encoder read and is computed once: who may attend to whom, "mask", and the
 like of rotation tables or distances.
 """
+
+Words = Float[Array, "V E"] | tuple[Float[Array, "V Z"], Float[Array, "Z E"]]
+"""The vectors of all words, or two factors whose product they are."""
 
 Scores = Mapping[str, Array]
 """Importance by axis instance, shaped like `Gates`."""
@@ -80,4 +84,5 @@ __all__ = [
     "Shared",
     "UInt8",
     "UInt32",
+    "Words",
 ]

@@ -1,7 +1,8 @@
 """Students that begin as some of their teacher's layers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from effjax.models.base import EncoderConfig
 from effjax.models.model import Model
 from effjax.tree import flatten, unflatten
 
@@ -27,8 +28,24 @@ def init_student(model: Model, layers: Sequence[int]) -> Model:
     config = model.config.replace(layers=tuple(model.config.layers[i] for i in layers))
     taken = [model.config.layer_names[i] for i in layers]
     source = dict(zip(config.layer_names, taken, strict=True))
+    config = config.replace(ranks=moved_ranks(model.config, source))
     arrays, params = flatten(model.params), {}
     for row in model.architecture.table(config):
         first, slash, rest = row.path.partition("/")
         params[row.path] = arrays[source.get(first, first) + slash + rest]
     return model.replace(config=config, params=unflatten(params))
+
+
+def moved_ranks(config: EncoderConfig, source: Mapping[str, str]) -> tuple[tuple[str, int], ...]:
+    """The ranks of a model whose layers are these of another's: the old name by the new one."""
+    shared = [
+        (path, rank)
+        for path, rank in config.ranks
+        if path.partition("/")[0] not in config.layer_names
+    ]
+    own = [
+        (f"{new}/{rest}", rank)
+        for new, old in source.items()
+        for rest, rank in config.ranks_below(old).items()
+    ]
+    return tuple(sorted([*shared, *own]))

@@ -1,7 +1,7 @@
 """The layout "compact": a stock config.json, small arrays, and the code that torch needs for them.
 
-config.json is that of the padded model; its field `compact` says what is smaller, and `auto_map`
-that `modeling_compact.py`, which lies beside it, has the class.
+config.json is that of the padded model; its field `compact` says what is smaller and which weights
+are two factors, and `auto_map` that `modeling_compact.py`, which lies beside it, has the class.
 """
 
 from pathlib import Path
@@ -32,9 +32,10 @@ def compact_fields(model: Model) -> dict[str, Any]:
     """The fields of config.json that say how this model differs from the padded one.
 
     Raises:
-        ValueError: what was removed has a place in a table that all layers share.
+        ValueError: what was removed has a place in a table that all layers share, or a weight of
+            two factors has no counterpart in torch that could be two.
     """
-    architecture, config = model.architecture, model.config
+    architecture, config = model.architecture, with_ranks_of_what_is_there(model)
     for name, spec in config.distinct_layers.items():
         for field in spec.tied:
             if getattr(spec, field) < config.whole_heads:
@@ -59,7 +60,38 @@ def compact_fields(model: Model) -> dict[str, Any]:
             "shapes": {named[path]: list(row.hf_shape) for path, row in smaller.items()},
             "zeros": [named[path] for path in smaller if path not in there.by_path],
             "heads": heads_of_modules(smaller, named),
+            "ranks": dict(model.config.ranks),
+            "factors": factor_modules(architecture, config),
         },
+    }
+
+
+def with_ranks_of_what_is_there(model: Model) -> EncoderConfig:
+    """The config without the ranks of weights of which their layers have nothing left."""
+    whole = model.architecture.table(model.config.replace(ranks=())).by_path
+    return model.config.replace(ranks=tuple(x for x in model.config.ranks if x[0] in whole))
+
+
+def factor_modules(architecture: Architecture, config: EncoderConfig) -> dict[str, int]:
+    """The rank of every module of torch whose weight is two factors.
+
+    Raises:
+        ValueError: the module is a convolution, or its weight is that of another module too.
+    """
+    rows = architecture.table(config.replace(ranks=())).by_path
+    for path, _ in config.ranks:
+        reason = ""
+        if len(rows[path].hf_shape) > 2:
+            reason = "is a convolution in torch"
+        if rows[path].role == "embedding" and "token" in rows[path].uses:
+            reason = "is the output projection in torch, too"
+        if reason:
+            raise ValueError(
+                f'{path} {reason}, which cannot be two factors; expected layout="dense"'
+            )
+    return {
+        hf_name(architecture, config, rows[path]).removesuffix(".weight"): rank
+        for path, rank in config.ranks
     }
 
 
@@ -100,7 +132,19 @@ def with_sizes(config: EncoderConfig, compact: Any, where: str) -> EncoderConfig
     Raises:
         ValueError: it says nothing of this kind.
     """
-    found = compact.get("sizes") if isinstance(compact, dict) else None
-    if not isinstance(found, dict) or not all(type(n) is int and n >= 0 for n in found.values()):
+    sizes, ranks = (
+        (compact.get("sizes"), compact.get("ranks", {}))
+        if isinstance(compact, dict)
+        else (None, None)
+    )
+    if not are_counts(sizes, 0):
         raise ValueError(f"{where}: compact is {compact!r}; expected sizes by axis instance")
-    return config.shrunk({name: range(size) for name, size in found.items()})
+    if not are_counts(ranks, 1):
+        raise ValueError(f"{where}: compact is {compact!r}; expected ranks by path")
+    small = config.shrunk({name: range(size) for name, size in sizes.items()})
+    return small.replace(ranks=tuple(ranks.items()))
+
+
+def are_counts(found: Any, least: int) -> bool:
+    """Whether these are whole numbers by name."""
+    return isinstance(found, dict) and all(type(n) is int and n >= least for n in found.values())

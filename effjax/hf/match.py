@@ -8,7 +8,7 @@ import numpy as np
 from effjax.hf.tensors import FLOATS, Entry
 from effjax.models.architecture import Architecture
 from effjax.models.base import EncoderConfig
-from effjax.table import Row
+from effjax.table import Row, in_factors
 
 BUFFERS = ("position_ids", "token_type_ids")
 """Constants that older releases of transformers stored among the weights."""
@@ -107,7 +107,7 @@ def names_of(row: Row, prefix: str) -> tuple[str, ...]:
 def optional_rows(architecture: Architecture, config: EncoderConfig) -> list[Row]:
     """The rows that a checkpoint may lack: those of the head, and the pooler's."""
     bare = architecture.rows(config.replace(pooler=False), None)
-    encoder = {row.path for row in bare}
+    encoder = {row.path for row in in_factors(bare, dict(config.ranks))}
     return [row for row in architecture.table(config) if row.path not in encoder]
 
 

@@ -3,8 +3,8 @@
     AutoModel.from_pretrained(folder, trust_remote_code=True)
 
 The class is that of transformers, with smaller arrays: `compact` in config.json has the shape of
-every array that is smaller than the stock one. Where a layer has no heads or no units left, there
-is one of zeros, which is in no file.
+every array that is smaller than the stock one, and the rank of every weight that is two factors.
+Where a layer has no heads or no units left, there is one of zeros, which is in no file.
 """
 
 from typing import Any
@@ -29,8 +29,32 @@ class Zeros(nn.Module):
         return y if self.bias is None else y + self.bias
 
 
+class TwoFactors(nn.Module):
+    """A linear layer or an embedding of weight right @ left, [out, in]; for an embedding left is
+    [words, rank].
+    """
+
+    def __init__(self, whole: nn.Linear | nn.Embedding, rank: int) -> None:
+        super().__init__()
+        self.lookup, old = isinstance(whole, nn.Embedding), whole.weight
+        rows, columns = old.shape
+        shapes = ((rows, rank), (columns, rank)) if self.lookup else ((rank, columns), (rows, rank))
+        self.left, self.right = (
+            nn.Parameter(torch.empty(shape, dtype=old.dtype, device=old.device)) for shape in shapes
+        )
+        self.bias = getattr(whole, "bias", None)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        narrow = (nn.functional.embedding if self.lookup else nn.functional.linear)(x, self.left)
+        return nn.functional.linear(narrow, self.right, self.bias)
+
+
 def resize(model: nn.Module, compact: dict[str, Any]) -> None:
-    """Gives every array its shape, and every attention its number of heads."""
+    """Gives every array its shape, and every attention its number of heads, after the weights that
+    are two factors became two.
+    """
+    for path, rank in compact["factors"].items():
+        model.set_submodule(path, TwoFactors(model.get_submodule(path), rank))
     zeros = set(compact["zeros"])
     for name, shape in compact["shapes"].items():
         path, _, kind = name.rpartition(".")

@@ -182,10 +182,11 @@ def save_sentence_encoder(
     Takes and raises what `save_pretrained` does.
     """
     modules = ["Transformer", "Pooling", *(["Normalize"] if encoder.normalize else [])]
+    model = multiplied_out(encoder.model)
     with atomic_folder(folder, overwrite=overwrite) as partial:
         how = {"tokenizer": tokenizer, "dtype": dtype, "shard_size": shard_size}
-        write_model(encoder.model, partial, "stock", **how)
-        card = model_card(encoder.model, name=Path(folder).name, metrics=metrics or {})
+        write_model(model, partial, "stock", **how)
+        card = model_card(model, name=Path(folder).name, metrics=metrics or {})
         (partial / "README.md").write_text(card, encoding="utf-8")
         write_json(
             partial / "modules.json", [module_entry(i, kind) for i, kind in enumerate(modules)]
@@ -193,7 +194,7 @@ def save_sentence_encoder(
         for i, kind in enumerate(modules[1:], start=1):
             (partial / f"{i}_{kind}").mkdir()
         switches = {name: mode == encoder.pooling for name, mode in SWITCHES.items()}
-        width = {"word_embedding_dimension": encoder.model.config.hidden}
+        width = {"word_embedding_dimension": model.config.hidden}
         write_json(partial / "1_Pooling" / "config.json", {**width, **switches})
         length = {"max_seq_length": encoder.max_length, "do_lower_case": False}
         write_json(partial / "sentence_bert_config.json", length)

@@ -16,6 +16,7 @@ from effjax.hf.card import model_card
 from effjax.hf.compact import CODE, compact_fields
 from effjax.hf.source import TOKENIZER_FILES
 from effjax.hf.tensors import INDEX, SINGLE
+from effjax.models.factors import multiplied_out
 from effjax.models.hf_config import config_to_hf
 from effjax.models.model import Model
 from effjax.models.padding import padded
@@ -47,7 +48,8 @@ def save_pretrained(
         layout: "stock" is the model as it is; "dense" has zeros in place of heads and units that
             were removed, since transformers has one size for all layers: the same outputs, no
             smaller and no faster; "compact" has the small arrays, and code beside them that
-            transformers runs with `trust_remote_code=True`.
+            transformers runs with `trust_remote_code=True`. Weights of two factors are multiplied
+            out in the first two, and remain two in "compact".
         dtype: what weights are stored in; float32 is read back bit by bit.
         shard_size: bytes; a larger model is written in several files with an index.
         overwrite: whether an existing folder is replaced as a whole.
@@ -57,6 +59,7 @@ def save_pretrained(
             layout "stock", or its parameters do not fit its table.
         FileExistsError: the folder exists and is not empty.
     """
+    model = model if layout == "compact" else multiplied_out(model)
     model = padded(model) if layout == "dense" else model
     with atomic_folder(folder, overwrite=overwrite) as partial:
         write_model(model, partial, layout, tokenizer=tokenizer, dtype=dtype, shard_size=shard_size)

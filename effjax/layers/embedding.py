@@ -6,23 +6,34 @@ from flax import linen as nn
 from flax.typing import Initializer
 
 from effjax.layers.dropout import Dropout
-from effjax.layers.linear import Linear
+from effjax.layers.linear import FACTORS, READ, Linear, product, stored_factors
 from effjax.layers.norm import LayerNorm
 from effjax.types import Array, Float, Int
 
 
 class Embedding(nn.Module):
-    """A table of `size` rows of `width` numbers, read by index."""
+    """A table of `size` rows of `width` numbers, read by index.
+
+    Parameters that hold two factors of the table make it a narrow table and a product in `dtype`.
+    """
 
     size: int
     width: int
     kernel_init: Initializer = nn.initializers.normal(0.02)
+    dtype: str = "float32"
 
     def setup(self) -> None:
-        self.embedding = self.param("embedding", self.kernel_init, (self.size, self.width))
+        both = stored_factors(self)
+        whole = (self.size, self.width)
+        self.embedding = both or self.param("embedding", self.kernel_init, whole)
 
     def __call__(self, index: Int[Array, "*B"]) -> Float[Array, "*B D"]:
-        return jnp.take(self.embedding, index, axis=0)
+        if not isinstance(self.embedding, tuple):
+            return jnp.take(self.embedding, index, axis=0)
+        left_VZ, right_ZD = self.embedding
+        narrow = jnp.take(left_VZ, index, axis=0)
+        self.sow(READ, FACTORS[1], narrow)
+        return product(narrow, right_ZD, 1, self.dtype)
 
 
 def positions_from_start(input_ids: Int[Array, "B L"]) -> Int[Array, "B L"]:
@@ -64,7 +75,7 @@ class TextEmbedding(nn.Module):
     kernel_init: Initializer
 
     def setup(self) -> None:
-        self.word = Embedding(self.vocab_size, self.width, self.kernel_init)
+        self.word = Embedding(self.vocab_size, self.width, self.kernel_init, self.dtype)
         if self.positions:
             self.position = Embedding(self.positions, self.width, self.kernel_init)
         if self.token_types:
@@ -138,7 +149,7 @@ class WordEmbedding(nn.Module):
     kernel_init: Initializer
 
     def setup(self) -> None:
-        self.word = Embedding(self.vocab_size, self.width, self.kernel_init)
+        self.word = Embedding(self.vocab_size, self.width, self.kernel_init, self.dtype)
         self.drop = Dropout(self.dropout)
 
     def __call__(

@@ -12,7 +12,7 @@ from effjax.layers.dropout import Dropout
 from effjax.layers.feedforward import ACTIVATIONS
 from effjax.layers.linear import Linear, product_with_words
 from effjax.layers.norm import LayerNorm
-from effjax.types import Array, Float
+from effjax.types import Array, Float, Words
 
 Fields = dict[str, Float[Array, "..."]]
 
@@ -50,7 +50,7 @@ class PooledClassifier(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x_BLD: Array, vector_BD: Array, words_VD: Array, deterministic: bool
+        self, x_BLD: Array, vector_BD: Array, words_VD: Words, deterministic: bool
     ) -> Fields:
         del x_BLD, words_VD
         output = Linear(
@@ -75,7 +75,7 @@ class DenseClassifier(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x_BLD: Array, vector_BD: Array, words_VD: Array, deterministic: bool
+        self, x_BLD: Array, vector_BD: Array, words_VD: Words, deterministic: bool
     ) -> Fields:
         del x_BLD, words_VD
         dense = Linear(
@@ -100,7 +100,7 @@ class TokenClassifier(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x_BLD: Array, vector_BD: Array, words_VD: Array, deterministic: bool
+        self, x_BLD: Array, vector_BD: Array, words_VD: Words, deterministic: bool
     ) -> Fields:
         del vector_BD, words_VD
         output = Linear(
@@ -123,7 +123,7 @@ class WordHead(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x_BLD: Array, vector_BD: Array, words_VE: Array, deterministic: bool
+        self, x_BLD: Array, vector_BD: Array, words_VE: Words, deterministic: bool
     ) -> Fields:
         del vector_BD, deterministic
         y_BLE = self.read(x_BLD)
@@ -139,7 +139,7 @@ class WordHead(nn.Module):
         """What the words are compared with."""
         return x_BLD
 
-    def decoded(self, y_BLE: Float[Array, "B L E"], words_VE: Array) -> Float[Array, "B L V"]:
+    def decoded(self, y_BLE: Float[Array, "B L E"], words_VE: Words) -> Float[Array, "B L V"]:
         """The logits without their bias."""
         return product_with_words(y_BLE, words_VE, self.dtype)
 
@@ -177,7 +177,7 @@ class WideMaskedLMHead(MaskedLMHead):
         """That of the hidden states."""
         return self.hidden
 
-    def decoded(self, y_BLD: Float[Array, "B L D"], words_VE: Array) -> Float[Array, "B L V"]:
+    def decoded(self, y_BLD: Float[Array, "B L D"], words_VE: Words) -> Float[Array, "B L V"]:
         widths = (self.hidden - self.width,), (self.vocab_size,)
         rest = Linear(
             *widths, self.dtype, bias=False, kernel_init=self.kernel_init, name="beyond_words"
@@ -195,7 +195,7 @@ class NextSentence(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x_BLD: Array, vector_BD: Array, words_VD: Array, deterministic: bool
+        self, x_BLD: Array, vector_BD: Array, words_VD: Words, deterministic: bool
     ) -> Fields:
         del x_BLD, words_VD, deterministic
         output = Linear(
@@ -217,7 +217,7 @@ class ReplacedTokenHead(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x_BLD: Array, vector_BD: Array, words_VD: Array, deterministic: bool
+        self, x_BLD: Array, vector_BD: Array, words_VD: Words, deterministic: bool
     ) -> Fields:
         del vector_BD, words_VD, deterministic
         dense = Linear(
@@ -237,7 +237,7 @@ class Pretraining(nn.Module):
     next_sentence: nn.Module
 
     def __call__(
-        self, x_BLD: Array, vector_BD: Array, words_VD: Array, deterministic: bool
+        self, x_BLD: Array, vector_BD: Array, words_VD: Words, deterministic: bool
     ) -> Fields:
         inputs = (x_BLD, vector_BD, words_VD, deterministic)
         pair = self.next_sentence(*inputs)["logits"]

@@ -7,10 +7,21 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.typing import Initializer
 
-from effjax.types import Array, Float
+from effjax.types import Array, Float, Words
 
 READ = "read"
 """The collection of what every kernel reads, where somebody asks for it (`mutable=[READ]`)."""
+
+FACTORS = ("left", "right")
+"""Where the parameters of a module hold two factors in place of a weight."""
+
+
+def stored_factors(module: nn.Module) -> tuple[Array, Array] | None:
+    """The two factors that a module's parameters hold, if they do."""
+    if not module.has_variable("params", FACTORS[0]):
+        return None
+    left, right = (module.get_variable("params", name) for name in FACTORS)
+    return left, right
 
 
 def product(
@@ -78,9 +89,12 @@ def _turned_with_an_axis_more(
 
 
 def product_with_words(
-    y: Float[Array, "*batch E"], words_VE: Float[Array, "V E"], dtype: str
+    y: Float[Array, "*batch E"], words_VE: Words, dtype: str
 ) -> Float[Array, "*batch V"]:
-    """y @ words.T, as `product`."""
+    """y @ words.T, as `product`; of two factors, with one after the other."""
+    if isinstance(words_VE, tuple):
+        left_VZ, right_ZE = words_VE
+        return product_with_words(product_with_words(y, right_ZE, dtype), left_VZ, dtype)
     words_EV = words_VE.T if dtype == "float32" else transposed(words_VE)
     return product(y, words_EV, 1, dtype)
 
@@ -127,6 +141,7 @@ class Linear(nn.Module):
     """y = x W + b over several axes at once, for example hidden -> (heads, head size).
 
     With an empty axis there is no kernel: the product of nothing is zero, and the bias remains.
+    Parameters that hold two factors, W = left right, make y = (x left) right + b.
     """
 
     inputs: tuple[int, ...]
@@ -143,9 +158,7 @@ class Linear(nn.Module):
         leading shape.
         """
         if math.prod(self.inputs) and x is not None:
-            kernel = self.param("kernel", self.kernel_init, self.inputs + self.outputs)
-            self.sow(READ, "kernel", x)
-            y = product(x, kernel, len(self.inputs), self.dtype)
+            y = self.multiplied(x)
         else:
             y = jnp.zeros((*batch, *self.outputs), self.dtype)
         if self.bias:
@@ -153,6 +166,17 @@ class Linear(nn.Module):
             rows = y.reshape(-1, math.prod(self.outputs))
             y = add_bias(rows, bias.reshape(-1)).reshape(y.shape)
         return y
+
+    def multiplied(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        """x W."""
+        if (both := stored_factors(self)) is None:
+            kernel = self.param("kernel", self.kernel_init, self.inputs + self.outputs)
+            self.sow(READ, "kernel", x)
+            return product(x, kernel, len(self.inputs), self.dtype)
+        for name, factor, inputs in zip(FACTORS, both, (len(self.inputs), 1), strict=True):
+            self.sow(READ, name, x)
+            x = product(x, factor, inputs, self.dtype)
+        return x
 
 
 class GroupedLinear(nn.Module):

@@ -8,7 +8,7 @@ from effjax.layers.feedforward import ACTIVATIONS
 from effjax.layers.heads import Fields, WordHead
 from effjax.layers.linear import Linear
 from effjax.layers.norm import LayerNorm
-from effjax.types import Array, Float
+from effjax.types import Array, Float, Words
 
 
 class Transform(nn.Module):
@@ -51,7 +51,7 @@ class TransformedClassifier(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x_BLD: Array, vector_BD: Array, words_VD: Array, deterministic: bool
+        self, x_BLD: Array, vector_BD: Array, words_VD: Words, deterministic: bool
     ) -> Fields:
         del words_VD
         x = self.transform(self.reads(x_BLD, vector_BD))

@@ -44,7 +44,7 @@ class TrigramEmbedding(nn.Module):
     kernel_init: Initializer
 
     def setup(self) -> None:
-        self.word = Embedding(self.vocab_size, self.width, self.kernel_init)
+        self.word = Embedding(self.vocab_size, self.width, self.kernel_init, self.dtype)
         self.position = Embedding(self.positions, self.hidden, self.kernel_init)
         if self.token_types:
             self.token_type = Embedding(self.token_types, self.hidden, self.kernel_init)

@@ -56,7 +56,9 @@ def alike_instances(model: Model) -> list[tuple[str, ...]]:
     for instance in layer_instances(model):
         name, _, field = instance.partition("/")
         times = model.config.layer_names.count(name)
-        alike.setdefault((model.config.distinct_layers[name], field, times), []).append(instance)
+        ranks = tuple(model.config.ranks_below(name).items())
+        kind = (model.config.distinct_layers[name], ranks, field, times)
+        alike.setdefault(kind, []).append(instance)
     return [tuple(names) for names in alike.values()]
 
 

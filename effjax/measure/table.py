@@ -189,7 +189,9 @@ def described(model: Model, *, batch: int, length: int) -> dict[str, str]:
 
 def sizes_of(config: EncoderConfig) -> str:
     """The sizes of a config, with all that its layers differ in."""
-    return f"hidden {config.hidden}, head size {config.head_size}, {config.head}: {config.layers}"
+    ranks = f", {config.ranks}" if config.ranks else ""
+    layers = f"{config.layers}{ranks}"
+    return f"hidden {config.hidden}, head size {config.head_size}, {config.head}: {layers}"
 
 
 def check_same(of: Mapping[str, str], here: Mapping[str, str]) -> None:

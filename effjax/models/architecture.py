@@ -8,7 +8,7 @@ from flax import linen as nn
 
 from effjax.models.base import EncoderConfig, Head, Runtime
 from effjax.models.layer_fields import uniform_fields, uniform_layers
-from effjax.table import Row, Table
+from effjax.table import Row, Table, in_factors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +87,8 @@ class Architecture:
         """The parameter table of a model with this config."""
         spec = self.head_spec(config.head)
         tied = spec.decoder if config.tie_embeddings else None
-        return Table([*self.rows(config, tied), *spec.rows(config)])
+        rows = [*self.rows(config, tied), *spec.rows(config)]
+        return Table(in_factors(rows, dict(config.ranks)))
 
     def build(self, config: EncoderConfig, runtime: Runtime) -> nn.Module:
         """The Linen module of a model with this config."""

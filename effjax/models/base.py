@@ -75,6 +75,8 @@ class EncoderConfig:
         pooler: whether a pooled output, tanh(W h_[CLS] + b), is part of the model.
         head: the task head, None for the bare encoder.
         labels: label names; one name with problem_type "regression" is a regression.
+        ranks: of the weights that are stored as two factors: "layer_3/feedforward/up/kernel" and
+            its rank. It is of no meaning for one of which its layer has nothing left.
         extra: Hugging Face fields that effjax does not read, as (name, JSON) pairs, kept for the
             way back.
     """
@@ -99,6 +101,7 @@ class EncoderConfig:
     head: Head | None = None
     labels: tuple[str, ...] = ("LABEL_0", "LABEL_1")
     problem_type: str | None = None
+    ranks: tuple[tuple[str, int], ...] = ()
     extra: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -124,6 +127,14 @@ class EncoderConfig:
     def factorised(self) -> bool:
         """Whether a projection leads from the word vectors to the hidden size."""
         return self.embedding_size != self.hidden
+
+    def ranks_below(self, layer: str) -> dict[str, int]:
+        """The ranks of one layer, by what follows its name."""
+        return {
+            path.removeprefix(f"{layer}/"): rank
+            for path, rank in self.ranks
+            if path.startswith(f"{layer}/")
+        }
 
     @property
     def whole_heads(self) -> int:

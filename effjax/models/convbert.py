@@ -215,7 +215,16 @@ def attention_rows(
     depthwise = (names["depthwise"],)
     return [
         *rows,
-        Row(f"{span}/depthwise/kernel", "kernel", (W, D), 1, depthwise, "D 1 W", ("token",)),
+        Row(
+            f"{span}/depthwise/kernel",
+            "kernel",
+            (W, D),
+            1,
+            depthwise,
+            "D 1 W",
+            ("token",),
+            whole="every channel is convolved for itself",
+        ),
         Row(f"{span}/key/kernel", "kernel", (D, H, K), 1, key, "(H K) D 1", ("token",)),
         Row(f"{span}/key/bias", "bias", (H, K), 0, bias, "(H K) 1", ("none",)),
         *linear(f"{span}/weights", (both,), (H, W), hf=names["weights"]),

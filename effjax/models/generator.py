@@ -28,7 +28,7 @@ from effjax.models.encoder import at_places, attention_mask, initializer
 from effjax.models.model import Model, init_params
 from effjax.models.postnorm import PostNormBlock, PostNormEncoder, layer_rows
 from effjax.table import Axis, Row, Table, linear, norm, vector
-from effjax.types import Array, Batch, Float, Gates, Int, Shared
+from effjax.types import Array, Batch, Float, Gates, Int, Shared, Words
 
 PART = "generator"
 """Where the generator's parameters are; all others are the encoder's."""
@@ -118,7 +118,7 @@ class Generator(nn.Module):
         self,
         x_BLE: Float[Array, "B L E"],
         shared: Shared,
-        words_VE: Float[Array, "V E"],
+        words_VE: Words,
         places_BP: Int[Array, "B P"] | None,
         deterministic: bool,
     ) -> Float[Array, "B P V"]:

@@ -206,4 +206,7 @@ def init_row(row: Row, config: EncoderConfig, key: jax.Array) -> jax.Array:
         return jnp.zeros(row.shape)
     if row.role == "scale":
         return jnp.ones(row.shape)
-    return config.initializer_range * jax.random.normal(key, row.shape)
+    deviation = config.initializer_range
+    if row.rank:  # so that the product of both factors has it
+        deviation = (deviation**2 / row.rank) ** 0.25
+    return deviation * jax.random.normal(key, row.shape)

@@ -16,6 +16,7 @@ import numpy as np
 
 from effjax.data.encode import Encoded
 from effjax.models.costs import Costs
+from effjax.models.factors import multiplied_out
 from effjax.models.model import Model
 from effjax.prune.contributions import moments, products
 from effjax.prune.gates import gates_of, kept
@@ -86,7 +87,7 @@ def tuned(model: Model, encoded: Encoded, gates: Gates) -> Gates:
     Minimises sum_t ||sum_i m_i h_ti W_i - y_t||^2 over the gates m of what is kept.
     Source: arXiv 2204.09656, section 4.3.
     """
-    gates = dict(gates)
+    gates, model = dict(gates), multiplied_out(model)
     for instance, indices in kept(gates).items():
         if not len(indices):
             continue

@@ -19,6 +19,7 @@ import numpy as np
 from effjax.data.batches import eval_batches
 from effjax.data.encode import Encoded
 from effjax.models.base import Outputs
+from effjax.models.factors import multiplied_out
 from effjax.models.model import INPUTS, Model, apply_gated
 from effjax.prune.contributions import moments, products
 from effjax.prune.gates import gated, open_gates, parameters_of, with_instance
@@ -54,6 +55,7 @@ def magnitude(model: Model, encoded: Encoded, loss: Loss) -> Scores:
     Source: arXiv 1608.08710, section 3.1. Deviation: squares in place of magnitudes.
     """
     del encoded, loss
+    model = multiplied_out(model)
     arrays, scores = flatten(model.params), {}
     for instance, size in gated(model).items():
         scores[instance] = np.zeros(size)
@@ -72,6 +74,7 @@ def activation(model: Model, encoded: Encoded, loss: Loss) -> Scores:
     single weights.
     """
     del loss
+    model = multiplied_out(model)
     found, _ = moments(model, encoded, gated(model))
     return {name: np.diag(products(model, name, found)) for name in gated(model)}
 
