@@ -40,6 +40,8 @@ ONE_OF = {
     "test_a_gate_takes_away_what_products_read": ("name", "albert"),
     "test_a_dense_folder_is_the_smaller_model_in_transformers": ("name", "mpnet"),
     "test_a_compact_folder_is_the_smaller_model": ("name", "mpnet"),
+    "test_two_factors_compute_what_the_weight_does": ("name", "modernbert"),
+    "test_a_compact_folder_has_both_factors": ("name", "mobilebert"),
 }
 """Contracts that take long, of which one variant is fast: which parameter has which value."""
 

@@ -10,7 +10,7 @@ import pytest
 from effjax.hf import from_pretrained, save_pretrained, verify
 from effjax.hf.compact import CODE
 from effjax.models import Model
-from effjax.prune import shrink
+from effjax.prune import factorised, shrink
 
 
 def smaller(model: Model) -> Model:
@@ -47,6 +47,45 @@ def test_only_code_of_effjax_is_run(tiny: Any, tmp_path: Path) -> None:
         file.write("raise SystemExit\n")
     with pytest.raises(ValueError, match="is not the code that this version of effjax writes"):
         verify(tmp_path / "out")
+
+
+def test_two_factors_of_smaller_layers_are_small_in_transformers(tiny: Any, tmp_path: Path) -> None:
+    """Layers of several sizes and ranks, one with nothing that had a rank left."""
+    up, value = "feedforward/up/kernel", "attention/value/kernel"
+    ranks = {f"layer_0/{up}": 3, f"layer_1/{value}": 5, f"layer_0/{value}": 2}
+    whole = tiny("bert", "sequence-classification")
+    small = smaller(factorised(whole, {**ranks, "embedding/word/embedding": 4}))
+    save_pretrained(small, tmp_path / "out", layout="compact")
+    assert verify(tmp_path / "out", reference=small).ok
+    again = from_pretrained(tmp_path / "out")
+    assert again.config.ranks == small.config.ranks
+    assert "layer_1/attention/value/left" not in again.table.by_path
+    fields = json.loads((tmp_path / "out" / "config.json").read_text())["compact"]
+    assert fields["factors"] == {
+        "bert.embeddings.word_embeddings": 4,
+        "bert.encoder.layer.0.attention.self.value": 2,
+        "bert.encoder.layer.0.intermediate.dense": 3,
+    }
+
+
+def test_tied_words_of_two_factors_are_refused(tiny: Any, tmp_path: Path) -> None:
+    small = factorised(tiny("bert", "masked-lm"), {"embedding/word/embedding": 4})
+    with pytest.raises(ValueError, match=r'output projection in torch, too.*"dense"') as caught:
+        save_pretrained(small, tmp_path / "out", layout="compact")
+    assert "\n" not in str(caught.value)
+    save_pretrained(small, tmp_path / "out", layout="dense")
+    assert verify(tmp_path / "out", reference=small).ok
+
+
+@pytest.mark.parametrize("found", [{"ranks": {"layer_0/feedforward/up/kernel": 0}}, {"ranks": 3}])
+def test_ranks_that_are_none_are_one_line(tiny: Any, tmp_path: Path, found: Any) -> None:
+    save_pretrained(smaller(tiny()), tmp_path / "out", layout="compact")
+    file = tmp_path / "out" / "config.json"
+    fields = json.loads(file.read_text())
+    file.write_text(json.dumps(fields | {"compact": fields["compact"] | found}))
+    with pytest.raises(ValueError, match="expected ranks by path") as caught:
+        from_pretrained(tmp_path / "out")
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("found", [3, {}, {"sizes": {"layer_0/heads": -1}}, {"sizes": [1]}])

@@ -145,14 +145,15 @@ def test_no_matrix_of_that_rank_is_nearer(model: Model, path: str) -> None:
 def read(model: Model) -> dict[str, np.ndarray]:
     """All that a weight is multiplied by, of some examples without any padding."""
     paths, found = (QUERY, "layer_1/attention/output/kernel", DOWN, POOLER), {}
+    read_of = jax.jit(lambda x: reading(model.module, model.params, x, paths, None)[1])
     for length in np.unique(FEW.lengths):
         alike = FEW.offsets[:-1][FEW.lengths == length]
         ids = FEW.input_ids[alike[:, None] + np.arange(length)]
-        with jax.disable_jit():
-            _, read = reading(model.module, model.params, {"input_ids": ids}, paths, None)
+        read = read_of({"input_ids": ids})
         for path in paths:
-            rows = np.reshape(read[path][0], (-1, sides(model.table.by_path[path])[0]))
-            found.setdefault(path, []).append(rows.astype(np.float64))
+            rows = np.asarray(read[path][0], np.float64)
+            rows = rows.reshape(-1, sides(model.table.by_path[path])[0])
+            found.setdefault(path, []).append(rows)
         found.setdefault(WORDS, []).append(np.eye(model.config.vocab_size)[ids.ravel()])
     return {path: np.concatenate(parts) for path, parts in found.items()}
 
