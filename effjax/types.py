@@ -46,8 +46,8 @@ Batch = Mapping[str, Array]
 """
 
 Gates = Mapping[str, Array]
-"""Soft multipliers by axis instance, for example `{"layer_3/heads": [H], "layer_3/ffn": [F]}`;
-absent means ones.
+"""Soft multipliers by axis instance, for example `{"layer_3/heads": [H], "layer_3/ffn": [F]}`,
+and of whole layers by name, `{"layer_3": []}`; absent means ones.
 """
 
 Shared = Mapping[str, Array]

@@ -119,7 +119,8 @@ class Encoder(nn.Module):
                 example begins. `predicted` [B, P]: the places in each row that a head which
                 answers per token is asked for, all without it; what it says at a place L or
                 above is of no meaning.
-            gates: multipliers for heads and feed-forward units, by the table's axis instance.
+            gates: multipliers for heads and feed-forward units, by the table's axis instance, and
+                for whole layers, by their name (`through`).
             deterministic: False drops out, with the stream "dropout".
         """
         shape = batch["input_ids"].shape
@@ -130,9 +131,13 @@ class Encoder(nn.Module):
         }
         fields.setdefault("position_ids", self.positions(fields))
         x_BLD = self.embed(fields, deterministic)
-        shared, embedded, traces = self.share(fields), x_BLD, []
+        shared, embedded, traces, gates = self.share(fields), x_BLD, [], gates or {}
         for name, block in zip(self.config.layer_names, self.blocks, strict=True):
-            x_BLD, trace = block(x_BLD, shared, gates_below(name, gates or {}), deterministic)
+            y_BLD, trace = block(x_BLD, shared, gates_below(name, gates), deterministic)
+            if name in gates:
+                y_BLD = through(gates[name], x_BLD, y_BLD)
+                trace = dataclasses.replace(trace, hidden=y_BLD)
+            x_BLD = y_BLD
             traces.append(trace)
         x_BLD = self.finish(x_BLD)
         starts = batch.get("starts")
@@ -211,6 +216,16 @@ def gates_below(name: str, gates: Gates) -> Gates:
         for instance, gate in gates.items()
         if instance.startswith(f"{name}/")
     }
+
+
+def through(
+    gate: Float[Array, ""], x_BLD: Float[Array, "B L D"], y_BLD: Float[Array, "B L D"]
+) -> Float[Array, "B L D"]:
+    """x + gate (y - x), for a layer that makes y of x: 0 is exactly x, 1 exactly y. Layers that
+    share their weights share the gate.
+    """
+    gate = jnp.asarray(gate, y_BLD.dtype)
+    return (1 - gate) * x_BLD.astype(y_BLD.dtype) + gate * y_BLD
 
 
 def at_places(

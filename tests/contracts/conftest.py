@@ -34,6 +34,8 @@ EACH_HEAD = (
 ONE_OF = {
     "test_bfloat16_is_as_close_as_torch_s": ("attention", "late-division"),
     "test_gates_equal_shrunk_arrays": ("kind", "some"),
+    "test_a_layer_with_a_gate_of_zero_is_not_there": ("name", "albert"),
+    "test_a_layer_s_gate_leads_from_its_input_to_its_output": ("name", "modernbert"),
     "test_dropout_follows_its_key": ("name", "modernbert"),
     "test_gates_become_weights_and_smaller_arrays": ("name", "eurobert"),
     "test_costs_are_those_of_the_smaller_model": ("name", "mobilebert"),

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from effjax.distill import init_student
 from effjax.models.base import Head
 from effjax.models.hidden_gates import normed
 from effjax.models.model import Model
@@ -112,6 +113,40 @@ def test_gates_of_hidden_states_equal_narrower_arrays(
         assert not np.delete(np.asarray(theirs), there, axis=1).any()
     if head is not None:
         np.testing.assert_allclose(found.logits, want.logits, atol=TOLERANCE, rtol=TOLERANCE)
+
+
+def test_a_layer_with_a_gate_of_zero_is_not_there(pair: Build, name: str) -> None:
+    """Nor are those that share its weights."""
+    both = pair(name, "sequence-classification")
+    names = both.model.config.layer_names
+    for layer in both.model.config.distinct_layers:
+        left = [i for i, other in enumerate(names) if other != layer]
+        want = both.apply(init_student(both.model, left), both.batch)
+        found = both.apply(both.model, both.batch, {layer: jnp.zeros(())})
+        before = found.embedded
+        for i, trace in enumerate(found.layers):
+            if i in left:
+                theirs = want.layers[left.index(i)].hidden[both.mask]
+                ours = trace.hidden[both.mask]
+                np.testing.assert_allclose(ours, theirs, atol=TOLERANCE, rtol=0)
+            else:
+                np.testing.assert_array_equal(trace.hidden, before)
+            before = trace.hidden
+        np.testing.assert_allclose(found.logits, want.logits, atol=TOLERANCE, rtol=0)
+        assert np.abs(np.asarray(found.logits) - both.ours.logits).max() > 100 * TOLERANCE
+
+
+def test_a_layer_s_gate_leads_from_its_input_to_its_output(pair: Build, name: str) -> None:
+    both = pair(name, None)
+    layers = both.model.config.distinct_layers
+    whole = both.apply(both.model, both.batch, {layer: jnp.ones(()) for layer in layers})
+    np.testing.assert_array_equal(whole.last_hidden, both.ours.last_hidden)
+    last = list(layers)[-1]
+    quarter = both.apply(both.model, both.batch, {last: jnp.full((), 0.25)})
+    first, states = both.model.config.layer_names.index(last), [x.hidden for x in both.ours.layers]
+    want = (0.75 * states[first - 1] + 0.25 * states[first])[both.mask]
+    found = quarter.layers[first].hidden[both.mask]
+    np.testing.assert_allclose(found, want, atol=TOLERANCE, rtol=0)
 
 
 def test_a_smaller_vocabulary_with_its_tied_projection(pair: Build, name: str) -> None:
