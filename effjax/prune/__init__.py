@@ -3,10 +3,23 @@
 from effjax.models.factors import multiplied_out
 from effjax.prune.cofi import CoFi
 from effjax.prune.gates import gated, gates_of, kept, open_gates, settled
+from effjax.prune.layer_drop import LayerDrop
+from effjax.prune.layers import (
+    alternate,
+    bottom,
+    every_other,
+    fewer_layers,
+    least_contributing,
+    least_important,
+    symmetric,
+    top,
+    without_layers,
+)
 from effjax.prune.low_rank import best_ranks, factorable, factorised, rank_errors
 from effjax.prune.narrow import narrowed
 from effjax.prune.reparam import Reparam
 from effjax.prune.retraining_free import retraining_free
+from effjax.prune.schedule import cubic_targets, even_targets, iterative
 from effjax.prune.scores import activation, first_order, fisher, magnitude, uniform
 from effjax.prune.search import best_sizes, select
 from effjax.prune.second_moments import second_moments
@@ -14,17 +27,27 @@ from effjax.prune.shrink import shrink
 
 __all__ = [
     "CoFi",
+    "LayerDrop",
     "Reparam",
     "activation",
+    "alternate",
     "best_ranks",
     "best_sizes",
+    "bottom",
+    "cubic_targets",
+    "even_targets",
+    "every_other",
     "factorable",
     "factorised",
+    "fewer_layers",
     "first_order",
     "fisher",
     "gated",
     "gates_of",
+    "iterative",
     "kept",
+    "least_contributing",
+    "least_important",
     "magnitude",
     "multiplied_out",
     "narrowed",
@@ -35,5 +58,8 @@ __all__ = [
     "select",
     "settled",
     "shrink",
+    "symmetric",
+    "top",
     "uniform",
+    "without_layers",
 ]
