@@ -24,6 +24,7 @@ from effjax.prune.scores import activation, first_order, fisher, magnitude, unif
 from effjax.prune.search import best_sizes, select
 from effjax.prune.second_moments import second_moments
 from effjax.prune.shrink import shrink
+from effjax.prune.vocabulary import vocabulary
 
 __all__ = [
     "CoFi",
@@ -61,5 +62,6 @@ __all__ = [
     "symmetric",
     "top",
     "uniform",
+    "vocabulary",
     "without_layers",
 ]

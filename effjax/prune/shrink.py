@@ -118,13 +118,8 @@ def renumbered(config: EncoderConfig, kept: np.ndarray) -> EncoderConfig:
             padding would move.
     """
     new = {int(old): number for number, old in enumerate(kept)}
-    extra = config.extra_fields
-    named = {
-        name: value
-        for name, value in extra.items()
-        if name.endswith("_token_id") and isinstance(value, int)
-    }
-    for name, value in {**named, "pad_token_id": config.pad_token_id}.items():
+    named = named_tokens(config)
+    for name, value in named.items():
         if value not in new:
             raise ValueError(f"keep['vocabulary'] lacks {value}, the model's {name}")
     if config.first_position == "after-padding" and new[config.pad_token_id] != config.pad_token_id:
@@ -132,10 +127,18 @@ def renumbered(config: EncoderConfig, kept: np.ndarray) -> EncoderConfig:
             f"keep['vocabulary'] moves the padding token {config.pad_token_id}, from which this "
             "model's positions count; keep every token before it"
         )
-    fields = {
-        **dict(config.extra),
-        **{name: json.dumps(new[value]) for name, value in named.items()},
-    }
-    return config.replace(
-        vocab_size=len(kept), pad_token_id=new[config.pad_token_id], extra=tuple(fields.items())
+    extra = tuple(
+        (name, json.dumps(new[named[name]]) if name in named else value)
+        for name, value in config.extra
     )
+    return config.replace(vocab_size=len(kept), pad_token_id=new[config.pad_token_id], extra=extra)
+
+
+def named_tokens(config: EncoderConfig) -> dict[str, int]:
+    """The token ids that a config names."""
+    fields = {**config.extra_fields, "pad_token_id": config.pad_token_id}
+    return {
+        name: value
+        for name, value in fields.items()
+        if name.endswith("_token_id") and isinstance(value, int)
+    }
