@@ -1,4 +1,4 @@
-"""The command line: `effjax run|evaluate|predict|glue|convert|verify|measure|data|list`.
+"""The command line: `effjax run|evaluate|predict|glue|convert|verify|measure|prune|data|list`.
 
 What a user got wrong ends in one line on stderr and exit code 2; `EFFJAX_TRACEBACK=1` shows where
 it was raised.
@@ -17,7 +17,7 @@ from tyro.conf import subcommand
 import effjax
 from effjax import cache
 from effjax.commands.catalogue import Data, List
-from effjax.commands.checkpoints import Convert, Measure, Verify
+from effjax.commands.checkpoints import Convert, Measure, Prune, Verify
 from effjax.commands.predictions import Evaluate, Predict
 from effjax.commands.recipes import Glue, Run, recipe_help
 
@@ -29,6 +29,7 @@ Command: Any = (
     | Annotated[Convert, subcommand("convert")]
     | Annotated[Verify, subcommand("verify")]
     | Annotated[Measure, subcommand("measure")]
+    | Annotated[Prune, subcommand("prune")]
     | Annotated[Data, subcommand("data")]
     | Annotated[List, subcommand("list")]
 )

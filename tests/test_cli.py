@@ -13,7 +13,18 @@ from effjax.cli import main
 from effjax.commands.catalogue import architectures, objectives, source_of, tasks
 from effjax.commands.predictions import label_lines
 
-COMMANDS = ["run", "evaluate", "predict", "glue", "convert", "verify", "measure", "data", "list"]
+COMMANDS = [
+    "run",
+    "evaluate",
+    "predict",
+    "glue",
+    "convert",
+    "verify",
+    "measure",
+    "prune",
+    "data",
+    "list",
+]
 
 CONFIG = '''"""Writes down what it was given.
 

@@ -16,6 +16,7 @@ from effjax.hf import (
     from_pretrained,
     load_tokenizer,
     read,
+    read_sentence_encoder,
     save_pretrained,
     save_sentence_encoder,
 )
@@ -192,6 +193,31 @@ def test_verify_passes_and_fails(folder: Path, capsys: pytest.CaptureFixture[str
         patch.setattr("effjax.hf.verify", lambda folder: report)
         main(["verify", str(folder)])
     assert ended.value.code == 1
+
+
+def test_prune_removes_the_tokens_that_texts_do_not_need(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("texts.txt").write_text("the film\nnot good\n")
+    whole = from_pretrained(folder, head=None)
+    tokenizer = load_tokenizer(folder)
+    save_sentence_encoder(SentenceEncoder(whole, "max"), "sentences", tokenizer=tokenizer)
+    for source in (str(folder), "./sentences"):
+        out = f"{Path(source).name}-small"
+        command = ["prune", "vocabulary", source, "--texts", "texts.txt", "--out", out]
+        assert main(command) == 0
+        small = read_sentence_encoder(out)
+        smaller, kept = load_tokenizer(out), small.model.config.vocab_size
+        shown = capsys.readouterr().out
+        assert f"{out}: {kept} of {len(tokenizer)} tokens, " in shown
+        assert kept == len(smaller) < len(tokenizer)
+        ours = SentenceEncoder(small.model).encode(smaller, ["not good"])
+        theirs = SentenceEncoder(whole).encode(tokenizer, ["not good"])
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    assert small.pooling == "max"
+    assert from_pretrained("model-small").config.head == "sequence-classification"
+    assert main([*command, "--at-least", "2"]) == 2
+    assert "sentences-small" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_no_model(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,10 +1,15 @@
-"""`effjax convert`, `verify` and `measure`: what is done with a model folder as it is."""
+"""`effjax convert`, `verify`, `measure` and `prune`: what is done with a model folder as it is."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
+
+if TYPE_CHECKING:
+    from effjax.hf import SentenceEncoder
+    from effjax.models.model import Model
 
 DType = Literal["float32", "bfloat16"]
 
@@ -95,3 +100,50 @@ class Measure:
         for name, model in models.items() if self.table else ():
             found = measure.latency_table(model, batch=self.batch, length=self.length)
             print(f"{name}: {found}")
+
+
+@dataclass(frozen=True)
+class Prune:
+    """Write a model and its tokenizer with only those tokens that texts need.
+
+    Single characters stay, so that other words can be spelled.
+
+    Example: effjax prune vocabulary out/student --texts corpus.txt --out out/small
+    """
+
+    what: Positional[Literal["vocabulary"]]
+    """What becomes smaller."""
+    folder: Positional[Annotated[str, arg(metavar="FOLDER")]]
+    """A model folder with its tokenizer, or a hub id."""
+    texts: Path
+    """A text file, one text per line."""
+    out: Path
+    """The new folder."""
+    at_least: int = 1
+    """How often a token has to occur; with 1 the texts become the same tokens as before."""
+
+    def __call__(self) -> None:
+        from effjax.data.corpus import read_documents
+        from effjax.hf import load_tokenizer, save_pretrained, save_sentence_encoder
+        from effjax.prune import vocabulary
+
+        texts, tokenizer = read_documents(self.texts), load_tokenizer(self.folder)
+        model, encoder = self._read()
+        small, tokenizer = vocabulary(model, tokenizer, texts, at_least=self.at_least)
+        if encoder is None:
+            save_pretrained(small, self.out, tokenizer=tokenizer)
+        else:
+            encoder = dataclasses.replace(encoder, model=small)
+            save_sentence_encoder(encoder, self.out, tokenizer=tokenizer)
+        before, after = model.config.vocab_size, small.config.vocab_size
+        print(f"{self.out}: {after:,} of {before:,} tokens, {small.num_params:,} parameters")
+
+    def _read(self) -> "tuple[Model, SentenceEncoder | None]":
+        """The model, and the sentence encoder that it is the model of."""
+        from effjax.hf import from_pretrained, read_sentence_encoder
+        from effjax.hf.source import local_folder, modules_of
+
+        if not modules_of(local_folder(self.folder)):
+            return from_pretrained(self.folder), None
+        encoder = read_sentence_encoder(self.folder)
+        return encoder.model, encoder
