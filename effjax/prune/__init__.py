@@ -3,6 +3,7 @@
 from effjax.models.factors import multiplied_out
 from effjax.prune.cofi import CoFi
 from effjax.prune.gates import gated, gates_of, kept, open_gates, settled
+from effjax.prune.gradual import GradualMagnitude, cubic
 from effjax.prune.layer_drop import LayerDrop
 from effjax.prune.layers import (
     alternate,
@@ -16,7 +17,10 @@ from effjax.prune.layers import (
     without_layers,
 )
 from effjax.prune.low_rank import best_ranks, factorable, factorised, rank_errors
+from effjax.prune.masks import masked, n_of_m_masks, wanda, weight_masks
+from effjax.prune.movement import Movement, SoftMovement
 from effjax.prune.narrow import narrowed
+from effjax.prune.needed import needed
 from effjax.prune.reparam import Reparam
 from effjax.prune.retraining_free import retraining_free
 from effjax.prune.schedule import cubic_targets, even_targets, iterative
@@ -28,13 +32,17 @@ from effjax.prune.vocabulary import vocabulary
 
 __all__ = [
     "CoFi",
+    "GradualMagnitude",
     "LayerDrop",
+    "Movement",
     "Reparam",
+    "SoftMovement",
     "activation",
     "alternate",
     "best_ranks",
     "best_sizes",
     "bottom",
+    "cubic",
     "cubic_targets",
     "even_targets",
     "every_other",
@@ -50,8 +58,11 @@ __all__ = [
     "least_contributing",
     "least_important",
     "magnitude",
+    "masked",
     "multiplied_out",
+    "n_of_m_masks",
     "narrowed",
+    "needed",
     "open_gates",
     "rank_errors",
     "retraining_free",
@@ -63,5 +74,7 @@ __all__ = [
     "top",
     "uniform",
     "vocabulary",
+    "wanda",
+    "weight_masks",
     "without_layers",
 ]

@@ -44,6 +44,9 @@ ONE_OF = {
     "test_a_compact_folder_is_the_smaller_model": ("name", "mpnet"),
     "test_two_factors_compute_what_the_weight_does": ("name", "modernbert"),
     "test_a_compact_folder_has_both_factors": ("name", "mobilebert"),
+    "test_half_of_the_weights_of_every_kernel_are_masked": ("name", "convbert"),
+    "test_one_of_two_weights_of_every_output_is_left": ("name", "squeezebert"),
+    "test_what_gives_zeros_is_not_needed": ("name", "modernbert"),
 }
 """Contracts that take long, of which one variant is fast: which parameter has which value."""
 

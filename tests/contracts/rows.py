@@ -246,5 +246,9 @@ UNSUPPORTED: Mapping[tuple[str, str], str] = {
     ("mobilebert", "narrower pretraining"): "the masked-LM head splits the hidden vector",
     ("squeezebert", "narrower"): "its . groups tie what it reads to what it gives",
     ("squeezebert", "pruning"): "the products around it are in equal groups",
+    ("convbert", "n of m"): "attention/convolution/depthwise/kernel sums over 5 inputs",
+    ("squeezebert", "n of m"): "attention/value/kernel sums over 9 inputs",
+    ("convbert", "wanda"): "attention/convolution/depthwise/kernel reads",
+    ("squeezebert", "wanda"): "attention/query/kernel reads",
 }
 """By architecture and contract, a part of the message or the reason."""
