@@ -30,3 +30,10 @@ class Costs:
     def at(self, sizes: Mapping[str, int]) -> float:
         """Of the model with these sizes."""
         return self.base + sum(float(costs[sizes[name]]) for name, costs in self.of.items())
+
+    def of_smaller(self, sizes: Mapping[str, int]) -> "Costs":
+        """Of the models that can be made of one with these sizes; nothing is left of what is not
+        named.
+        """
+        of = {name: costs[: sizes.get(name, 0) + 1] for name, costs in self.of.items()}
+        return Costs(unit=self.unit, base=self.base, of=of)

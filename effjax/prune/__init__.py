@@ -21,6 +21,7 @@ from effjax.prune.masks import masked, n_of_m_masks, wanda, weight_masks
 from effjax.prune.movement import Movement, SoftMovement
 from effjax.prune.narrow import narrowed
 from effjax.prune.needed import needed
+from effjax.prune.obs import obs
 from effjax.prune.reparam import Reparam
 from effjax.prune.retraining_free import retraining_free
 from effjax.prune.schedule import cubic_targets, even_targets, iterative
@@ -29,6 +30,7 @@ from effjax.prune.search import best_sizes, select
 from effjax.prune.second_moments import second_moments
 from effjax.prune.shrink import shrink
 from effjax.prune.vocabulary import vocabulary
+from effjax.prune.ziplm import ziplm, ziplm_gradual
 
 __all__ = [
     "CoFi",
@@ -63,6 +65,7 @@ __all__ = [
     "n_of_m_masks",
     "narrowed",
     "needed",
+    "obs",
     "open_gates",
     "rank_errors",
     "retraining_free",
@@ -77,4 +80,6 @@ __all__ = [
     "wanda",
     "weight_masks",
     "without_layers",
+    "ziplm",
+    "ziplm_gradual",
 ]

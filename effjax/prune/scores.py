@@ -111,13 +111,14 @@ def gradients_of(model: Model, batch: Batch, loss: Loss) -> Gates:
     """`example_gradients` of one batch."""
 
     def of_example(example: Batch) -> Gates:
-        alone = {name: value[None] for name, value in example.items()}
-        inputs = {name: alone[name] for name in INPUTS if name in alone}
-
-        def by_gates(gates: Gates) -> Array:
-            whole = (model.module, model.table, model.params)
-            return loss(apply_gated(*whole, inputs, gates), alone)
-
-        return jax.grad(by_gates)(open_gates(model))
+        return jax.grad(lambda gates: loss_of(model, example, loss, gates))(open_gates(model))
 
     return jax.vmap(of_example)(dict(batch))
+
+
+def loss_of(model: Model, example: Batch, loss: Loss, gates: Gates | None = None) -> Array:
+    """The loss of one row of a batch, as a batch of its own."""
+    alone = {name: value[None] for name, value in example.items()}
+    inputs = {name: alone[name] for name in INPUTS if name in alone}
+    whole = (model.module, model.table, model.params)
+    return loss(apply_gated(*whole, inputs, gates), alone)
