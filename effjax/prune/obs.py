@@ -24,7 +24,7 @@ from effjax.prune.contributions import moments
 from effjax.prune.gates import gated, read, readers
 from effjax.prune.shrink import shrink
 from effjax.tree import flatten, unflatten
-from effjax.types import Array, Float, Int, Keep
+from effjax.types import Float, Int, Keep
 
 DAMPING = 1e-3
 """Added to the diagonal of H, as a share of its mean."""
@@ -95,22 +95,19 @@ def obs(model: Model, encoded: Encoded, sizes: Mapping[str, int]) -> Model:
 
 def removals(model: Model, encoded: Encoded, instances: Iterable[str]) -> dict[str, Removal]:
     """How each of these axis instances of the model shrinks to every size."""
-    table, arrays, found = model.table, flatten(model.params), {}
-    instances = tuple(instances)
+    instances, table, found = tuple(instances), model.table, {}
     hessians, _ = moments(model, encoded, instances)
     for name in instances:
-        paths = [row.path for row in readers(table, name)]
-        weights = {path: in_rows(model, name, arrays[path], path) for path in paths}
-        flat = {path: x.reshape(len(hessians[path]), -1) for path, x in weights.items()}
-        ours = {path: hessians[path] for path in paths}
-        found[name] = removal(ours, flat, table.instances[name])
+        ours = {row.path: hessians[row.path] for row in readers(table, name)}
+        weights = {path: in_rows(model, name, path).reshape(len(h), -1) for path, h in ours.items()}
+        found[name] = removal(ours, weights, table.instances[name])
     return found
 
 
-def in_rows(model: Model, instance: str, kernel: Array, path: str) -> Float[np.ndarray, "..."]:
-    """A kernel in float64, the axis of an instance first."""
+def in_rows(model: Model, instance: str, path: str) -> Float[np.ndarray, "..."]:
+    """A kernel that reads an axis instance, in float64, with that axis first."""
     number = read(model.table.by_path[path]).index(instance)
-    return np.moveaxis(np.asarray(kernel, np.float64), number, 0)
+    return np.moveaxis(np.asarray(flatten(model.params)[path], np.float64), number, 0)
 
 
 def smaller(model: Model, removals: Mapping[str, Removal], sizes: Mapping[str, int]) -> Model:

@@ -40,6 +40,7 @@ ONE_OF = {
     "test_gates_become_weights_and_smaller_arrays": ("name", "eurobert"),
     "test_costs_are_those_of_the_smaller_model": ("name", "mobilebert"),
     "test_a_gate_takes_away_what_products_read": ("name", "albert"),
+    "test_what_is_left_makes_up_for_what_is_gone": ("name", "eurobert"),
     "test_a_dense_folder_is_the_smaller_model_in_transformers": ("name", "mpnet"),
     "test_a_compact_folder_is_the_smaller_model": ("name", "mpnet"),
     "test_two_factors_compute_what_the_weight_does": ("name", "modernbert"),

@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 import transformers
 
+from effjax.data.encode import Encoded
 from effjax.hf import from_pretrained, save_pretrained, verify
 from effjax.measure import cost, flop_costs, parameter_costs
 from effjax.models.base import Head
 from effjax.models.model import Model
 from effjax.models.products import reading
-from effjax.prune import gated, open_gates, settled, shrink
-from effjax.prune.contributions import flat
+from effjax.prune import gated, obs, open_gates, settled, shrink
+from effjax.prune.contributions import flat, moments
 from effjax.prune.gates import readers
+from effjax.prune.obs import in_rows, removals
 from tests.contracts.rows import UNSUPPORTED
 
 Build = Callable[[str, Head | None], Any]
@@ -148,3 +150,40 @@ def test_a_gate_takes_away_what_products_read(pair: Build, name: str) -> None:
             lost = np.asarray(before - after).reshape(len(before), size, -1)
             assert not lost[:, 1:].any()
             np.testing.assert_array_equal(lost[:, 0], np.asarray(before).reshape(lost.shape)[:, 0])
+
+
+def encoded_of(both: Any) -> Encoded:
+    """The batch as examples."""
+    mask, lengths = both.mask, both.mask.sum(1)
+    ids = both.batch["input_ids"][mask].astype(np.int32)
+    types = np.asarray(both.batch.get("token_type_ids", np.zeros(mask.shape)))[mask]
+    offsets = np.append(0, np.cumsum(lengths))
+    return Encoded(ids, types.astype(np.int32), offsets, None, np.arange(len(lengths)))
+
+
+def test_what_is_left_makes_up_for_what_is_gone(pair: Build, name: str) -> None:
+    """With half of everything each product is as near to the whole model's as it is said to be, and
+    nearer than the same heads and units are as they were.
+    """
+    both = pair(name, "sequence-classification")
+    model, encoded = both.model, encoded_of(both)
+    if (name, "pruning") in UNSUPPORTED:
+        return
+    sizes = {instance: max(size // 2, 1) for instance, size in gated(model).items()}
+    same, small = obs(model, encoded, gated(model)), obs(model, encoded, sizes)
+    assert same.config == model.config and gated(small) == sizes
+    jax.tree.map(np.testing.assert_array_equal, same.params, model.params)
+    left = parameter_costs(model).of_smaller(gated(small))
+    assert left.whole == pytest.approx(small.num_params, abs=1e-6)
+    hessians, removed = moments(model, encoded, sizes)[0], removals(model, encoded, sizes)
+    for instance, size in sizes.items():
+        kept, lost = removed[instance].kept(size), np.zeros(3)
+        for row in readers(model.table, instance):
+            whole, fitted = (in_rows(x, instance, row.path) for x in (model, small))
+            changes = whole.copy(), whole.copy(), whole
+            changes[0][kept] -= fitted
+            changes[1][kept] = 0.0
+            flattened = (x.reshape(len(hessians[row.path]), -1) for x in changes)
+            lost += [np.sum(x * (hessians[row.path] @ x)) for x in flattened]
+        assert lost[0] / lost[2] == pytest.approx(removed[instance].errors[size], rel=1e-3)
+        assert lost[0] < lost[1]
