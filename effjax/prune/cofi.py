@@ -26,7 +26,7 @@ from effjax.prune.reparam import Reparam
 from effjax.prune.search import select
 from effjax.prune.shrink import shrunk_config
 from effjax.table import Table
-from effjax.types import Array, Aux, Float, Gates, Int, Params
+from effjax.types import Array, Aux, Float, Gates, Int, Keep, Params
 
 CERTAIN = 10.0
 """log alpha of what is certainly open: hidden states in the beginning, as its authors' code has."""
@@ -45,12 +45,15 @@ class CoFi(Reparam):
         target: share of the parameters of all heads and units that is to go, some of it with the
             hidden states that they read and write.
         warmup: share of the training over which the target rises from 0.
+        hidden: whether hidden states are pruned too; transformers has such a model only in the
+            layout "compact".
         open_at_start: probability that the gate of a head, a unit or a sub-layer is open in the
             beginning; those of hidden states are then open.
     """
 
     target: float
     warmup: float = 0.3
+    hidden: bool = True
     open_at_start: float = 0.95
 
     def __post_init__(self) -> None:
@@ -69,7 +72,7 @@ class CoFi(Reparam):
         start = jnp.log(self.open_at_start / (1 - self.open_at_start)) - jnp.log(
             middle / (1 - middle)
         )
-        sizes, hidden = gateable(table), wide(table)
+        sizes, hidden = gateable(table), self.wide(table)
         inner = {name: jnp.full(size, start) for name, size in sizes.items()}
         return {
             "inner": inner | {name: jnp.full(size, CERTAIN) for name, size in hidden.items()},
@@ -88,7 +91,7 @@ class CoFi(Reparam):
     ) -> tuple[Params, Gates]:
         del progress
         gates = {}
-        for number, instance in enumerate((*gateable(table), *wide(table))):
+        for number, instance in enumerate((*gateable(table), *self.wide(table))):
             inner, whole = jax.random.split(jax.random.fold_in(key, number))
             gates[instance] = sample(learned["inner"][instance], inner)
             if instance in learned["whole"]:
@@ -115,28 +118,52 @@ class CoFi(Reparam):
         """The gates of the smaller model: 0 for the least probable ones, of the hidden states as
         many as are expected to be closed, and of the rest as many as the target says.
         """
-        likely = {name: np.asarray(x) for name, x in self.probabilities(learned).items()}
-        keep = {name: most(likely[name]) for name in wide(model.table)}
+        keep = {name: most(learned["inner"][name]) for name in self.wide(model.table)}
         table = model.architecture.table(shrunk_config(model.config, keep))
         each = {name: parameters_of(table, name) for name in gateable(table)}
-        of = {name: each[name] * np.arange(len(likely[name]) + 1.0) for name in each}
+        of = {name: each[name] * np.arange(table.instances[name] + 1.0) for name in each}
         costs = Costs(unit="parameters", base=0.0, of=of)
-        scores = {name: each[name] * likely[name] for name in each}
         at_most = (1 - self.target) * expected(model.table, {})
+        return self.within(learned, model, costs, at_most=min(at_most, costs.whole))
+
+    def within(
+        self,
+        learned: Aux,
+        model: Model,
+        costs: Costs,
+        *,
+        at_most: float | int,
+        multiples: Mapping[str, int] | None = None,
+    ) -> Gates:
+        """The gates of a smaller model within a budget, whose parameters are the most probable.
+
+        Args:
+            costs: of heads and units, as they are with all hidden states.
+            at_most: in the costs' unit.
+            multiples: as of `select`; of "hidden" too.
+
+        Raises:
+            ValueError: as of `select`.
+        """
+        likely = {name: np.asarray(x) for name, x in self.probabilities(learned).items()}
+        each = {name: parameters_of(model.table, name) for name in gateable(model.table)}
+        keep: Keep = {name: np.arange(len(likely[name])) for name in each}
         if at_most < costs.whole:
-            keep |= select(scores, costs, at_most=at_most)
+            scores = {name: each[name] * likely[name] for name in each}
+            keep = select(scores, costs, at_most=at_most, multiples=multiples)
+        step = (multiples or {}).get("hidden", 1)
+        wide = {name: most(learned["inner"][name], step) for name in self.wide(model.table)}
         whole = {name: typical(x) for name, x in learned["whole"].items()}
         gates = {}
-        for name, inner in learned["inner"].items():
-            open_ = typical(inner) * whole.get(name, 1.0)
-            there = keep.get(name, np.arange(len(open_)))
+        for name, there in {**keep, **wide}.items():
+            open_ = typical(learned["inner"][name]) * whole.get(name, 1.0)
             gates[name] = jnp.zeros(len(open_)).at[there].set(open_[there])
         return gates
 
-
-def wide(table: Table) -> dict[str, int]:
-    """The hidden states, where they can be pruned."""
-    return {name: size for name, size in normed(table).items() if name == "hidden"}
+    def wide(self, table: Table) -> dict[str, int]:
+        """The hidden states, where they are pruned."""
+        found = normed(table) if self.hidden else {}
+        return {name: size for name, size in found.items() if name == "hidden"}
 
 
 def expected(table: Table, left: Mapping[str, Array]) -> Any:
@@ -148,9 +175,11 @@ def expected(table: Table, left: Mapping[str, Array]) -> Any:
     return total
 
 
-def most(likely: Float[np.ndarray, "N"]) -> Int[np.ndarray, "kept"]:
-    """The most probable ones, as many as are expected, and at least one."""
+def most(log_alpha: Float[Array, "N"], step: int = 1) -> Int[np.ndarray, "kept"]:
+    """The most probable ones: as many as are expected, rounded up to a multiple."""
+    likely = np.asarray(open_probability(log_alpha))
     count = max(round(float(likely.sum())), 1)
+    count = min(-(-count // step) * step, len(likely))
     return np.sort(np.argsort(-likely, stable=True)[:count])
 
 

@@ -80,7 +80,10 @@ def activation(model: Model, encoded: Encoded, loss: Loss) -> Scores:
 
 
 def first_order(model: Model, encoded: Encoded, loss: Loss) -> Scores:
-    """E_x |dL(x) / dg_i|. Source: arXiv 1905.10650, the score of heads."""
+    """E_x |dL(x) / dg_i|.
+
+    Source: arXiv 1905.10650, the score of heads.
+    """
     gradients = example_gradients(model, encoded, loss)
     return {name: np.abs(gradient).mean(0) for name, gradient in gradients.items()}
 

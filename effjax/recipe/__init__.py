@@ -4,17 +4,28 @@ from effjax.recipe.distillation import Distillation
 from effjax.recipe.finetuning import Finetuning
 from effjax.recipe.general import GeneralDistillation
 from effjax.recipe.pretraining import Pretraining
+from effjax.recipe.pruned import Recovery
+from effjax.recipe.pruning import Pruning
 from effjax.recipe.spec import Method, NewModel, Search, Stage, Student, Teacher
+from effjax.recipe.ways import Given, OneShot, Pruned, RetrainingFree, Way, WhileTraining
 
 __all__ = [
     "Distillation",
     "Finetuning",
     "GeneralDistillation",
+    "Given",
     "Method",
     "NewModel",
+    "OneShot",
     "Pretraining",
+    "Pruned",
+    "Pruning",
+    "Recovery",
+    "RetrainingFree",
     "Search",
     "Stage",
     "Student",
     "Teacher",
+    "Way",
+    "WhileTraining",
 ]

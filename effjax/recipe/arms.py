@@ -13,6 +13,7 @@ import numpy as np
 from effjax import hf
 from effjax.distill import CachedOutputs, init_student
 from effjax.files import atomic_file, write_json
+from effjax.hf.write import Layout
 from effjax.models.base import Runtime
 from effjax.models.model import Model, init_params
 from effjax.prune import narrowed
@@ -277,12 +278,14 @@ def run_arm(
     return runs
 
 
-def save(model: Model, folder: Path, tokenizer: Any, scores: Scores) -> None:
+def save(
+    model: Model, folder: Path, tokenizer: Any, scores: Scores, *, layout: Layout = "stock"
+) -> None:
     """A Hugging Face folder with its scores in the model card."""
     metrics = {f"{name} {m}": value for name, found in scores.items() for m, value in found.items()}
     whole = model.replace(params=gathered(model.params))
-    written = {"tokenizer": tokenizer, "metrics": metrics, "overwrite": True}
-    by_first(lambda: hf.save_pretrained(whole, folder, **written))
+    written: dict[str, Any] = {"tokenizer": tokenizer, "metrics": metrics, "overwrite": True}
+    by_first(lambda: hf.save_pretrained(whole, folder, layout=layout, **written))
 
 
 def forget_stages(before: tuple[Stage, ...], folder: Path) -> None:

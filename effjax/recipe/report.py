@@ -129,7 +129,7 @@ def summary(scores: Sequence[float], right: np.ndarray, metric: str) -> dict[str
     return {**mean_and_sd(scores), "interval": interval, "n": int(right.size)}
 
 
-def mean_and_sd(scores: Sequence[float]) -> dict[str, Any]:
+def mean_and_sd(scores: Sequence[float | int]) -> dict[str, Any]:
     """Mean and standard deviation (n - 1)."""
     sd = float(np.std(scores, ddof=1)) if len(scores) > 1 else None
     return {"mean": float(np.mean(scores)), "sd": sd}

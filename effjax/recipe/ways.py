@@ -1,0 +1,204 @@
+"""Ways to prune: what a recipe compares, one small class each.
+
+A way is a name, settings, and one method that makes a smaller model for every speed-up asked for.
+Another one, in a config or in a file of its own, is no more than
+
+    @dataclass(frozen=True, kw_only=True)
+    class Halves(Way):
+        def models(self, given: Given) -> Iterator[Pruned]:
+            for at_most in given.at_most:
+                keep = select(halves(given.model), given.costs, at_most=at_most)
+                yield Pruned(shrink(given.model, keep))
+"""
+
+import abc
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+
+from effjax.data.encode import Encoded
+from effjax.models.costs import Costs
+from effjax.models.model import Model
+from effjax.prune import (
+    CoFi,
+    Reparam,
+    activation,
+    first_order,
+    fisher,
+    magnitude,
+    retraining_free,
+    select,
+    settled,
+    shrink,
+    uniform,
+)
+from effjax.prune.scores import Criterion, Loss
+from effjax.train.loop import Fit
+
+CRITERIA: Mapping[str, Criterion] = {
+    "uniform": uniform,
+    "magnitude": magnitude,
+    "activation": activation,
+    "first_order": first_order,
+    "fisher": fisher,
+}
+"""Those that `OneShot` knows; `effjax list criteria` has formulas and sources."""
+
+RANDOM = ("uniform",)
+"""Criteria that take a seed."""
+
+
+class Pruned(NamedTuple):
+    """A smaller model, and the training that making it took."""
+
+    model: Model
+    steps: int = 0
+    seconds: float = 0.0
+
+
+@runtime_checkable
+class Train(Protocol):
+    """Trains the fine-tuned model towards one speed-up, as the recipe's recovery trains."""
+
+    def __call__(self, speedup: float, *, reparam: Reparam, steps: int) -> Fit: ...
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Given:
+    """What a way is given.
+
+    Attributes:
+        model: the fine-tuned model.
+        encoded: the training examples that it may look at.
+        loss: what the model was fine-tuned by.
+        costs: of every head and unit, in the unit of the budget.
+        speedups: what is asked for; one smaller model each, in their order.
+        multiples: as of `effjax.prune.select`.
+        seed: of what is drawn at random.
+        steps: of a recovery; what a way trains is taken off its own. 0 where there is none.
+        train: for ways that prune while they train.
+    """
+
+    model: Model
+    encoded: Encoded
+    loss: Loss
+    costs: Costs
+    speedups: tuple[float, ...]
+    multiples: Mapping[str, int]
+    seed: int
+    steps: int
+    train: Train
+
+    @property
+    def at_most(self) -> tuple[float, ...]:
+        """The budget of every smaller model, in the costs' unit."""
+        return tuple(self.costs.whole / speedup for speedup in self.speedups)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way(abc.ABC):
+    """A way to prune.
+
+    Attributes:
+        name: what tables and folders call it.
+    """
+
+    name: str
+
+    trains: ClassVar[bool] = False
+    """Whether it prunes while it trains, and so needs the settings of a recovery."""
+
+    @property
+    def random(self) -> bool:
+        """Whether the seed makes a difference: then it prunes anew with each, else only once."""
+        return self.trains
+
+    @abc.abstractmethod
+    def models(self, given: Given) -> Iterator[Pruned]:
+        """A smaller model for each of `given.speedups`. One is asked for when those before it are
+        done with.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneShot(Way):
+    """Keeps what a criterion scores highest within the budget.
+
+    Attributes:
+        criterion: `effjax list criteria`.
+    """
+
+    criterion: str
+
+    def __post_init__(self) -> None:
+        if self.criterion not in CRITERIA:
+            raise ValueError(
+                f"way {self.name!r}: there is no criterion {self.criterion!r}; there are "
+                f"{', '.join(CRITERIA)}"
+            )
+
+    @property
+    def random(self) -> bool:
+        return self.criterion in RANDOM
+
+    def models(self, given: Given) -> Iterator[Pruned]:
+        seed: dict[str, Any] = {"seed": given.seed} if self.random else {}
+        scores = CRITERIA[self.criterion](given.model, given.encoded, given.loss, **seed)
+        for at_most in given.at_most:
+            keep = select(scores, given.costs, at_most=at_most, multiples=given.multiples)
+            yield Pruned(shrink(given.model, keep))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrainingFree(Way):
+    """Fisher information, and gates that make up for what is gone.
+
+    Source: arXiv 2204.09656; `effjax.prune.retraining_free`.
+    """
+
+    def models(self, given: Given) -> Iterator[Pruned]:
+        what = (given.model, given.encoded, given.loss, given.costs)
+        for at_most in given.at_most:
+            gates = retraining_free(*what, at_most=at_most, multiples=given.multiples)
+            yield Pruned(settled(given.model, gates))
+
+
+@dataclass(frozen=True, kw_only=True)
+class WhileTraining(Way):
+    """Gates that are learned while the model is trained, by CoFi.
+
+    Source: arXiv 2204.00408; `effjax.prune.CoFi`, whose target is the share of the budget's costs
+    that heads and units have to lose. Hidden states stay, since the costs are those with all of
+    them.
+
+    Attributes:
+        share: of a recovery's steps that prune; its recovery has the rest, so that all ways train
+            for as long.
+        warmup: share of the steps that prune over which the target rises from 0.
+        learning_rate: of the gates.
+    """
+
+    share: float = 0.5
+    warmup: float = 0.3
+    learning_rate: float = 0.01
+
+    trains: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise ValueError(f"way {self.name!r}: share is {self.share}; expected above 0, below 1")
+        self.cofi(0.5)
+
+    def cofi(self, target: float) -> CoFi:
+        """Its gates, for a target."""
+        how: Any = {"warmup": self.warmup, "learning_rate": self.learning_rate}
+        return CoFi(target=target, hidden=False, **how)
+
+    def models(self, given: Given) -> Iterator[Pruned]:
+        costs, steps = given.costs, max(1, round(self.share * given.steps))
+        for speedup, at_most in zip(given.speedups, given.at_most, strict=True):
+            cofi = self.cofi((costs.whole - at_most) / (costs.whole - costs.base))
+            fitted = given.train(speedup, reparam=cofi, steps=steps)
+            within = {"at_most": at_most, "multiples": given.multiples}
+            gates = cofi.within(fitted.learned, fitted.model, costs, **within)
+            yield Pruned(settled(fitted.model, gates), fitted.steps, fitted.seconds)
