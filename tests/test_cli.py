@@ -10,7 +10,14 @@ import pytest
 
 from effjax import cache
 from effjax.cli import main
-from effjax.commands.catalogue import architectures, objectives, source_of, tasks
+from effjax.commands.catalogue import (
+    architectures,
+    criteria,
+    criterion_source,
+    objectives,
+    source_of,
+    tasks,
+)
 from effjax.commands.predictions import label_lines
 
 COMMANDS = [
@@ -209,6 +216,15 @@ def test_the_lists_are_what_the_library_has() -> None:
     (source,) = source_of("HiddenCosine")
     assert source.startswith("arXiv 1910.01108, section 3")
     assert all(source_of(name) for name in objectives())
+
+
+def test_the_criteria_are_what_a_recipe_knows() -> None:
+    from effjax.recipe.ways import CRITERIA
+
+    assert set(criteria()) == set(CRITERIA)
+    assert criteria()["first_order"] == "E_x |dL(x) / dg_i|."
+    assert criterion_source("first_order") == ["arXiv 1905.10650, the score of heads."]
+    assert {name for name in criteria() if not criterion_source(name)} == {"uniform"}
 
 
 def is_objective(found: Any) -> bool:

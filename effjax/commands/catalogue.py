@@ -13,14 +13,15 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-Kind = Literal["architectures", "tasks", "objectives", "recipes"]
+Kind = Literal["architectures", "tasks", "objectives", "criteria", "recipes"]
 _PACKAGE = Path(__file__).parent.parent
 
 
 @dataclass(frozen=True)
 class List:
-    """List the architectures, tasks, objectives or recipes that there are. Asked for architectures
-    alone, it says what each of them supports; for objectives alone, where each is from.
+    """List the architectures, tasks, objectives, criteria of pruning or recipes that there are.
+    Asked for architectures alone, it says what each of them supports; for objectives or criteria
+    alone, where each is from.
 
     Example: effjax list tasks
     """
@@ -33,9 +34,10 @@ class List:
             "architectures": architectures,
             "tasks": tasks,
             "objectives": objectives,
+            "criteria": criteria,
             "recipes": recipes,
         }
-        details = {"architectures": support, "objectives": source_of}
+        details = {"architectures": support, "objectives": source_of, "criteria": criterion_source}
         for kind in [self.kind] if self.kind else sources:
             print(f"{kind}:")
             entries = sources[kind]()
@@ -126,6 +128,27 @@ def _objectives() -> Iterator[ast.ClassDef]:
                 yield node
 
 
+def criteria() -> dict[str, str]:
+    """Criteria of pruning: formula, by name."""
+    return {node.name: _paragraphs(node)[0].partition(" Source: ")[0] for node in _criteria()}
+
+
+def criterion_source(criterion: str) -> list[str]:
+    """Where it is from, and in what it deviates; nothing where it is from nobody."""
+    found = {node.name: ast.get_docstring(node) or "" for node in _criteria()}[criterion]
+    source = " ".join(found.split()).partition("Source: ")[2]
+    return [source] if source else []
+
+
+def _criteria() -> Iterator[ast.FunctionDef]:
+    for file in sorted((_PACKAGE / "prune").glob("*.py")):
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef) and node.returns is not None:
+                given = [argument.arg for argument in node.args.args]
+                if ast.unparse(node.returns) == "Scores" and given == ["model", "encoded", "loss"]:
+                    yield node
+
+
 def tasks() -> dict[str, str]:
     """Tasks by name, with their metrics."""
     from effjax.data.tasks import TASKS
@@ -143,6 +166,6 @@ def _first_line(node: ast.Module | ast.ClassDef) -> str:
     return (ast.get_docstring(node) or "").partition("\n")[0]
 
 
-def _paragraphs(node: ast.ClassDef) -> list[str]:
+def _paragraphs(node: ast.ClassDef | ast.FunctionDef) -> list[str]:
     text = ast.get_docstring(node) or ""
     return [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]

@@ -105,13 +105,13 @@ class Pruning:
         data = self.load()
         calibration, untrained = self.looked_at(data), untrained_teacher(self.model, data)
         self.check(untrained)
-        # Only now, so that a mistyped file leaves nothing behind that the next recipe has to equal.
-        by_first(lambda: claim(out / RECIPE, self, accept_changes=accept_changes))
         how = fit_options(self, accept_changes)
         with Bars() as bars:
             table = self.table(untrained, out, bars)
             costs = self.costs(untrained, table)
             check_reachable(self.speedups, costs)
+            # Only now, so that a mistake leaves nothing behind that the next recipe has to equal.
+            by_first(lambda: claim(out / RECIPE, self, accept_changes=accept_changes))
             progress = bars.training(self.model.name)
             model = train_teacher(untrained, self.model, data, out, progress, how)
             bench = Bench(

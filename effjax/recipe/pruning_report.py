@@ -176,10 +176,9 @@ def lines(report: Report) -> tuple[list[str], list[list[str]]]:
     return header, rows
 
 
-def numbers(
-    params: float, flops: float, ms: float, predicted: float, speedup: float
-) -> tuple[str, ...]:
-    """The cells of one model's size."""
+def numbers(*found: float | int) -> tuple[str, ...]:
+    """The cells of one model's size: parameters, FLOPs, milliseconds and both speed-ups."""
+    params, flops, ms, predicted, speedup = found
     sizes = (f"{params / 1e6:.2f} M", f"{flops / 1e9:.3f} G", f"{ms:.2f} ms")
     return (*sizes, f"{predicted:.2f}x", f"{speedup:.2f}x")
 

@@ -11,7 +11,7 @@ import pytest
 from effjax.data.batches import TrainBatches
 from effjax.data.encode import Encoded
 from effjax.distill import TaskLoss, Weighted
-from effjax.measure import parameter_costs
+from effjax.measure import flop_costs, parameter_costs
 from effjax.models import Model
 from effjax.prune import CoFi, gated, kept, settled, shrink
 from effjax.prune.cofi import raised
@@ -118,6 +118,26 @@ def test_half_of_it_goes_and_the_task_is_learned(
         return float((predict(model, encoded).argmax(-1) == encoded.labels).mean())
 
     assert right(small) > 0.9 > right(settled(model, gates))
+
+
+def test_another_budget_takes_the_most_probable_parameters(model: Model) -> None:
+    """Within FLOPs, and of whole multiples; a gate of something likely has its typical value."""
+    cofi, random = CoFi(target=0.5), np.random.default_rng(1)
+    learned: Any = cofi.init(jax.random.key(0), model.table)
+    learned["inner"] = {x: jnp.asarray(random.normal(size=n)) for x, n in gated(model).items()}
+    costs, budget = (
+        flop_costs(model, length=8),
+        {"at_most": 0.7 * flop_costs(model, length=8).whole},
+    )
+    gates = cofi.within(learned, model, costs, **budget, multiples={"ffn": 3})
+    left = kept(gates)
+    assert costs.at({name: len(indices) for name, indices in left.items()}) <= at_most
+    for name, indices in left.items():
+        assert len(indices) in ((0, 3, 6, 7) if name.endswith("ffn") else range(4))
+        likely = np.argsort(-np.asarray(learned["inner"][name]))[: len(indices)]
+        assert sorted(likely) == list(indices)
+        want = typical(learned["inner"][name]) * typical(learned["whole"][name])
+        np.testing.assert_allclose(gates[name][indices], want[indices], rtol=1e-6)
 
 
 def test_what_is_learned_is_kept_over_an_interruption(

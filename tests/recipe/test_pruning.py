@@ -1,26 +1,25 @@
 """A whole pruning experiment at the smallest size, through the code that `effjax run` runs."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 from transformers import AutoModelForSequenceClassification
 
 from effjax import hf, measure
 from effjax.data import toy
-from effjax.data.kinds import prepare
 from effjax.data.metrics import wilson_interval
-from effjax.data.tasks import get_task
-from effjax.distill import SoftTargets, Weighted
+from effjax.distill import SoftTargets, Weighted, init_student
 from effjax.measure import LatencyTable
+from effjax.measure.costs import layer_instances
 from effjax.measure.table import described
 from effjax.models.model import Model
-from effjax.prune import gated, magnitude, select, shrink
+from effjax.prune import select, shrink, uniform
 from effjax.recipe import (
     Given,
     OneShot,
@@ -32,15 +31,13 @@ from effjax.recipe import (
     Way,
     WhileTraining,
     pruned,
+    pruning_figure,
 )
-from effjax.recipe.distillation import scored
-from effjax.recipe.pruning_report import lines
+from effjax.recipe.pruning_report import busy, lines
 from effjax.train import Training, evaluate
 from effjax.train.logs import read_history
 
 SMALL = Training(epochs=1, batch_size=64, learning_rate=2e-3, max_length=32)
-RECOVERY = Recovery(training=SMALL, objective=Weighted(soft=(1.0, SoftTargets(temperature=2.0))))
-
 RECIPE = Pruning(
     task="toy/sentiment",
     splits=("validation",),
@@ -51,13 +48,28 @@ RECIPE = Pruning(
     speedups=(1.3, 2.0),
     multiples=(("ffn", 32),),
     calibration=32,
-    ways=(
-        OneShot(name="random", criterion="uniform"),
-        OneShot(name="magnitude", criterion="magnitude"),
-    ),
-    recovery=RECOVERY,
+    ways=(OneShot(name="by size", criterion="magnitude"),),
+    recovery=Recovery(training=SMALL, objective=Weighted(soft=(1.0, SoftTargets(temperature=2.0)))),
     seeds=(0, 1),
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstLayer(Way):
+    """A way as a user adds it; it removes layers, and draws nothing at random."""
+
+    def models(self, given: Given) -> Iterator[Pruned]:
+        for _ in given.speedups:
+            yield Pruned(init_student(given.model, layers=(0,)))
+
+
+WITHOUT = replace(
+    RECIPE,
+    ways=(OneShot(name="random", criterion="uniform"), FirstLayer(name="first layer")),
+    recovery=None,
+    layout="dense",
+)
+"""Without recovery."""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -69,18 +81,17 @@ def few_texts() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module")
-def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The experiment, run once; a second call trains, prunes and scores nothing."""
-    folder = tmp_path_factory.mktemp("experiment") / "out"
-    RECIPE.run(folder)
-    first = json.loads((folder / "results.json").read_text())
+def ran(recipe: Pruning, folder: Path) -> Path:
+    """The experiment's folder; a second call prunes, trains and scores no smaller model."""
+    recipe.run(folder)
+    first = report_of(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pruned, "fit", None)
         patch.setattr(pruned, "evaluate", None)
-        patch.setattr(OneShot, "models", None)
-        RECIPE.run(folder)
-    second = json.loads((folder / "results.json").read_text())
+        for way in recipe.ways:
+            patch.setattr(type(way), "models", None)
+        recipe.run(folder)
+    second = report_of(folder)
     assert first["runs"] == second["runs"]
     assert [x["before"] for x in first["pruned"]] == [x["before"] for x in second["pruned"]]
     return folder
@@ -90,47 +101,279 @@ def report_of(out: Path) -> dict[str, Any]:
     return json.loads((out / "results.json").read_text())
 
 
-def test_every_way_has_every_speedup_and_seed(out: Path) -> None:
-    """What draws at random prunes with each seed, all else once; all recover with each."""
+def with_model(out: Path, folder: Path) -> Path:
+    """A folder in which the model of another experiment is fine-tuned already."""
+    shutil.copytree(out / "teacher", folder / "teacher")
+    shutil.copytree(out / "runs" / "teacher", folder / "runs" / "teacher")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return ran(RECIPE, tmp_path_factory.mktemp("recovered") / "out")
+
+
+@pytest.fixture(scope="module")
+def without(out: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return ran(WITHOUT, with_model(out, tmp_path_factory.mktemp("without")))
+
+
+def test_every_speedup_recovers_with_every_seed(out: Path) -> None:
     report = report_of(out)
-    runs = [(run["student"], run["arm"], run["seed"]) for run in report["runs"]]
-    asked = [(w, x, i) for w in ("random", "magnitude") for x in ("1.3x", "2x") for i in (0, 1)]
-    assert sorted(runs) == sorted(asked)
-    assert {run["steps"] for run in report["runs"]} == {2}
-    made = [(x["way"], x["speedup"], x["seed"]) for x in report["pruned"]]
-    once = [("magnitude", 1.3, 0), ("magnitude", 2.0, 0)]
-    assert sorted(made) == sorted([*once, *(("random", x, i) for x in (1.3, 2.0) for i in (0, 1))])
-    assert {"commit", "machine", "wall_seconds", "recipe"} <= set(report)
+    runs = {(run["student"], run["arm"], run["seed"]) for run in report["runs"]}
+    assert runs == {("by size", x, i) for x in ("1.3x", "2x") for i in (0, 1)}
+    assert [run["steps"] for run in report["runs"]] == [2] * 4
+    made = [(x["speedup"], x["seed"], x["before"]["steps"]) for x in report["pruned"]]
+    assert made == [(1.3, 0, 0), (2.0, 0, 0)]
+    assert {"commit", "machine", "wall_seconds", "recipe", "model_training"} <= set(report)
+    first, second = (read_history(out / "runs" / "by size" / "2x" / f"seed-{i}") for i in (0, 1))
+    assert first[-1]["soft"] != second[-1]["soft"]
+    assert not list(out.rglob("checkpoints"))
 
 
-def test_budgets_are_kept_and_predicted(out: Path) -> None:
+def test_what_draws_at_random_prunes_with_every_seed_and_all_else_once(without: Path) -> None:
+    made = [(x["way"], x["speedup"], x["seed"]) for x in report_of(without)["pruned"]]
+    random = [("random", x, i) for i in (0, 1) for x in (1.3, 2.0)]
+    assert made == [*random, ("first layer", 1.3, 0), ("first layer", 2.0, 0)]
+    assert report_of(without)["runs"] == []
+
+
+def test_budgets_are_kept_and_predicted(out: Path, without: Path) -> None:
     """FLOPs counted in the programs of the smaller models are those that the costs predict."""
+    for report in map(report_of, (out, without)):
+        whole = report["budget"]["whole"]
+        assert report["budget"]["unit"] == "FLOPs" and whole == report["model_size"]["flops"]
+        for made in (x for x in report["pruned"] if x["way"] != "first layer"):
+            assert made["flops"] <= whole / made["speedup"]
+            assert made["flops"] == pytest.approx(made["predicted_cost"])
+            assert made["predicted_speedup"] == pytest.approx(whole / made["flops"])
+            assert made["params"] < report["model_size"]["params"]
+            assert all(n % 32 == 0 for name, n in made["kept"].items() if name.endswith("ffn"))
+            latency = made["latency"]["1x8"]
+            assert latency["median_ms"] > 0 and len(latency["speedup_quartiles"]) == 2
+
+
+def test_numbers_are_those_of_models_made_by_hand(out: Path, without: Path) -> None:
+    """Pruned again by hand, the model has the same scores; so has the saved one, recovered."""
+    data, model = RECIPE.load(), hf.from_pretrained(out / "teacher")
+    costs = measure.flop_costs(model, length=8)
+    validation = data.evaluation["validation"]
+    for made in (x for x in report_of(without)["pruned"] if x["way"] == "random"):
+        scores = uniform(model, data.transfer, pruned.task_loss, seed=made["seed"])
+        at_most = costs.whole / made["speedup"]
+        keep = select(scores, costs, at_most=at_most, multiples={"ffn": 32})
+        small = shrink(model, keep)
+        assert made["kept"] == {name: len(indices) for name, indices in keep.items()}
+        assert (made["params"], made["file_bytes"]) == (small.num_params, measure.file_size(small))
+        assert made["before"]["scores"]["validation"] == evaluate(small, data.task, validation)[0]
     report = report_of(out)
-    whole = report["budget"]["whole"]
     for made in report["pruned"]:
-        assert made["flops"] <= whole / made["speedup"]
-        assert made["flops"] == pytest.approx(made["predicted_cost"])
-        assert made["predicted_speedup"] == pytest.approx(whole / made["flops"])
-        assert made["params"] < report["model_size"]["params"]
-        units = [n for name, n in made["kept"].items() if name.endswith("ffn")]
-        assert all(n % 32 == 0 for n in units)
-        assert made["latency"]["1x8"]["median_ms"] > 0
+        speedup = made["before"]["arm"]
+        run = next(x for x in report["runs"] if (x["arm"], x["seed"]) == (speedup, 0))
+        saved = hf.from_pretrained(out / "models" / "by size" / speedup)
+        assert saved.num_params == made["params"]
+        assert run["scores"]["validation"] == evaluate(saved, data.task, validation)[0]
 
 
-def test_the_numbers_are_those_of_the_models(out: Path) -> None:
-    """Pruned again by hand; and the folder that was saved is the recovered model."""
-    report, model = report_of(out), hf.from_pretrained(out / "teacher")
-    costs = measure.flop_costs(model, batch=1, length=8)
-    scores = magnitude(model, None, None)  # pyright: ignore[reportArgumentType]
-    keep = select(scores, costs, at_most=costs.whole / 2, multiples={"ffn": 32})
-    small = shrink(model, keep)
-    (made,) = (x for x in report["pruned"] if (x["way"], x["speedup"]) == ("magnitude", 2.0))
-    left = {name: len(indices) for name, indices in keep.items()}
-    assert made["kept"] == left
-    data, saved = RECIPE.load(), hf.from_pretrained(out / "models" / "magnitude" / "2x")
-    assert saved.config.layers == small.config.layers
-    assert saved.num_params == small.num_params == made["params"]
-    run = next(x for x in report["runs"] if (x["student"], x["arm"]) == ("magnitude", "2x"))
-    for split, prepared in data.evaluation.items():
-        assert made["before"]["scores"][split] == evaluate(small, data.task, prepared).metrics
-        assert run["scores"][split] == evaluate(saved, data.task, prepared).metrics
+def test_models_load_in_stock_transformers(without: Path) -> None:
+    folder = without / "models" / "random" / "2x"
+    stock = AutoModelForSequenceClassification.from_pretrained(folder)
+    assert stock.config.intermediate_size == 64
+    assert not (folder / "modeling_compact.py").exists()
+
+
+def test_removed_layers_are_gone_in_what_is_measured(without: Path) -> None:
+    *_, made = report_of(without)["pruned"]
+    model = hf.from_pretrained(without / "teacher")
+    one = init_student(model, layers=(0,))
+    assert made["kept"] == {"layer_0/heads": 2, "layer_0/ffn": 64}
+    assert made["params"] == one.num_params
+    assert made["flops"] == measure.cost(one, length=8).product_flops
+    structure = pruned.read_structure(without / "runs" / "first layer" / "2x" / "pruned-0")
+    assert pruned.empty_model(structure, model).config.layers == one.config.layers
+
+
+def test_means_are_over_seeds(out: Path) -> None:
+    report = report_of(out)
+    found = report["ways"]["by size"]["2x"]
+    scores = [x["scores"]["validation"]["accuracy"] for x in report["runs"] if x["arm"] == "2x"]
+    after, before = (found["scores"]["validation"][when] for when in ("after", "before"))
+    assert after["mean"] == pytest.approx(np.mean(scores))
+    assert after["sd"] == pytest.approx(np.std(scores, ddof=1))
+    assert after["interval"] == pytest.approx(wilson_interval(300 * float(np.mean(scores)), 300))
+    whole = report["model"]["validation"]["mean"]
+    assert after["of_teacher"] == pytest.approx(np.mean(scores) / whole)
+    (made,) = (x for x in report["pruned"] if x["speedup"] == 2.0)
+    assert before["mean"] == made["before"]["scores"]["validation"]["accuracy"]
+    assert before["sd"] is None
+    assert found["speedup"]["mean"] == made["latency"]["1x8"]["speedup"]
+
+
+def test_the_table_has_a_row_for_every_way_and_speedup(out: Path, without: Path) -> None:
+    for folder, names in ((out, ["by size"]), (without, ["random", "first layer"])):
+        header, rows = lines(report_of(folder))
+        assert [row[0] for row in rows[1:]] == [f"{x} {y}" for x in names for y in ("1.3x", "2x")]
+        assert all(len(row) == len(header) for row in rows)
+        table = (folder / "table.md").read_text().splitlines()
+        assert [line.split(" | ")[0][2:] for line in table[2:5]] == [row[0] for row in rows[:3]]
+    report = report_of(out)
+    report["budget"]["table_other_cores"] = 1.26
+    report["pruned"] = []
+    assert busy(report) == "others kept up to 1.3 cores busy: latencies are not to be trusted"
+
+
+def test_pictures_show_what_the_report_says(
+    out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("figure.png", "structure.png"):
+        assert (out / name).read_bytes().startswith(b"\x89PNG")
+    drawn: list[Any] = []
+    monkeypatch.setattr(pruning_figure, "save", lambda figure, path: drawn.append(figure))
+    report = report_of(out)
+    pruning_figure.draw(report, tmp_path / "figure.png")
+    pruning_figure.draw_structure(report, tmp_path / "structure.png")
+    scores, structure = drawn
+    (panel,) = scores.axes
+    lines = {x.get_label(): x.lines[0] for x in panel.containers}
+    assert list(lines) == ["by size, as pruned", "by size"]
+    found = report["ways"]["by size"].values()
+    for label, when in (("by size, as pruned", "before"), ("by size", "after")):
+        want = [(x["speedup"]["mean"], x["scores"]["validation"][when]["mean"]) for x in found]
+        xs, ys = lines[label].get_data()
+        np.testing.assert_allclose(sorted(want), sorted(zip(xs, np.divide(ys, 100), strict=True)))
+    for panel, made in zip(structure.axes, report["pruned"], strict=True):
+        shares = [bar.get_height() for group in panel.containers[1::2] for bar in group]
+        whole = report["model_parts"]
+        kinds = [[f"layer_{i}/{kind}" for i in range(2)] for kind in ("heads", "ffn")]
+        assert shares == [made["kept"][x] / whole[x] for names in kinds for x in names]
+
+
+def test_only_what_is_left_is_done_again(
+    without: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(without, tmp_path / "out")
+    place = folder / "runs" / "random" / "2x" / "pruned-1"
+    before = json.loads((place / "result.json").read_text())
+    (place / "result.json").unlink()
+    asked, models = [], OneShot.models
+
+    def noted(self: OneShot, given: Given) -> Iterator[Pruned]:
+        asked.append((self.name, given.speedups, given.seed))
+        return models(self, given)
+
+    monkeypatch.setattr(OneShot, "models", noted)
+    monkeypatch.setattr(FirstLayer, "models", None)
+    WITHOUT.run(folder)
+    assert asked == [("random", (2.0,), 1)]
+    assert json.loads((place / "result.json").read_text())["scores"] == before["scores"]
+
+
+def made_up(model: Model) -> LatencyTable:
+    """A millisecond per layer's part, if there is any of it, and two for all else."""
+    parts = {name: {0: 0.0, n: 1e-3} for name, n in layer_instances(model).items()}
+    of = described(model, batch=1, length=8)
+    return LatencyTable(of=of, whole=6e-3, seconds=parts, other_cores=1.5)
+
+
+def test_a_latency_table_stays_with_the_experiment(
+    out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one of a busy machine, so that what goes on later has the same budget."""
+    recipe = replace(WITHOUT, budget="latency", speedups=(1.5,), ways=WITHOUT.ways[:1], seeds=(0,))
+    folder = with_model(out, tmp_path / "out")
+    monkeypatch.setattr(measure, "latency_table", lambda model, **_: made_up(model))
+    recipe.run(folder)
+    monkeypatch.setattr(measure, "latency_table", None)
+    recipe.run(folder)
+    report = report_of(folder)
+    assert report["budget"] == {"unit": "seconds", "whole": 6e-3, "table_other_cores": 1.5}
+    (made,) = report["pruned"]
+    shares = [n / report["model_parts"][name] for name, n in made["kept"].items()]
+    assert made["predicted_cost"] == pytest.approx(2e-3 + 1e-3 * sum(shares))
+    assert made["predicted_cost"] <= 6e-3 / 1.5
+    assert "cores busy: latencies are not to be trusted" in (folder / "table.md").read_text()
+    with pytest.raises(ValueError, match="speedups has 4; without any head and unit the model has"):
+        replace(recipe, speedups=(4.0,)).run(folder)
+
+
+@pytest.mark.slow
+def test_all_ways_train_for_as_long(out: Path, tmp_path: Path) -> None:
+    """A way that prunes while it trains has the rest of its steps as recovery."""
+    ways = (WhileTraining(name="CoFi", share=0.75), RetrainingFree(name="retraining-free"))
+    recovery = Recovery(
+        training=replace(SMALL, epochs=2), objective=Weighted(soft=(1.0, SoftTargets()))
+    )
+    recipe = replace(RECIPE, ways=ways, recovery=recovery, speedups=(1.5,), multiples=())
+    folder = ran(recipe, with_model(out, tmp_path / "out"))
+    report = report_of(folder)
+    assert {run["steps"] for run in report["runs"]} == {4} and len(report["runs"]) == 4
+    steps = [(x["way"], x["seed"], x["before"]["steps"]) for x in report["pruned"]]
+    assert steps == [("CoFi", 0, 3), ("CoFi", 1, 3), ("retraining-free", 0, 0)]
+    for made in report["pruned"]:
+        assert made["flops"] <= report["budget"]["whole"] / 1.5
+    pruning = folder / "runs" / "CoFi" / "1.5x" / "pruned-1"
+    assert {"gone", "penalty"} <= set(read_history(pruning)[-1])
+    assert (pruning / "curves.png").exists()
+    assert "gone" not in read_history(pruning.with_name("seed-1"))[-1]
+    assert not list(folder.rglob("checkpoints"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"speedups": (1.0, 2.0)}, r"speedups are 1\.0, 2\.0; expected numbers above 1, each once"),
+        ({"speedups": ()}, "speedups are none"),
+        ({"speedups": (2.0, 2.0000001)}, "each once"),
+        ({"ways": ()}, "ways are named not at all"),
+        ({"ways": RECIPE.ways * 2}, "ways are named by size, by size, and the model teacher"),
+        ({"ways": (FirstLayer(name="teacher"),)}, "a name of its own for each"),
+        ({"ways": (FirstLayer(name="runs"),)}, '"runs" and "models" are folders'),
+        (
+            {"ways": (WhileTraining(name="CoFi"),), "recovery": None},
+            "way 'CoFi' prunes while it trains, and recovery, which says how, is None",
+        ),
+        ({"calibration": 0}, "calibration is 0; expected 1 example or more"),
+    ],
+)
+def test_recipes_that_make_no_sense_are_one_line(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        replace(RECIPE, **changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_ways_that_make_no_sense_are_one_line() -> None:
+    with pytest.raises(ValueError, match="way 'x': there is no criterion 'size'; there are unifo"):
+        OneShot(name="x", criterion="size")
+    with pytest.raises(ValueError, match=r"way 'x': share is 1\.0; expected above 0, below 1"):
+        WhileTraining(name="x", share=1.0)
+    with pytest.raises(ValueError, match=r"CoFi: warmup is 2\.0"):
+        WhileTraining(name="x", warmup=2.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"speedups": (2.0, 90.0)},
+            r"speedups has 90; without any head and unit the model has [\d.]+ times less FLOPs",
+        ),
+        ({"multiples": (("fnn", 32),)}, "multiples has 'fnn': 32; expected ffn or heads"),
+        ({"calibration": 200}, "calibration is 200; there are 128 training examples"),
+        (
+            {
+                "recovery": Recovery(
+                    training=SMALL, objective=Weighted(soft=(1.0, SoftTargets(teacher="large")))
+                )
+            },
+            "reads the teacher 'large'; teachers: teacher",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_said_before_training(
+    changes: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("effjax.recipe.pruning.train_teacher", None)
+    with pytest.raises(ValueError, match=message) as caught:
+        replace(RECIPE, **changes).run(tmp_path / "out")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
