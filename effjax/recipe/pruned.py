@@ -241,11 +241,20 @@ def keep_pruned(
 
 
 def recover(bench: Bench, pruned: Pruned, name: tuple[str, float], seed: int, folder: Path) -> None:
-    """Trains and evaluates a smaller model with one seed, unless that is done."""
+    """Trains and evaluates a smaller model with one seed, unless that is done.
+
+    Raises:
+        ValueError: its way has taken all steps that there are.
+    """
     if exists(folder / "result.json"):
         return
     assert bench.recovery is not None
-    fitted = bench.train(pruned.model, folder, seed=seed, steps=bench.steps - pruned.steps)
+    if (steps := bench.steps - pruned.steps) < 1:
+        raise ValueError(
+            f"way {name[0]!r} took {pruned.steps} steps, and leaves none of {bench.steps} for its "
+            "recovery"
+        )
+    fitted = bench.train(pruned.model, folder, seed=seed, steps=steps)
     spent = (pruned.steps + fitted.steps, pruned.seconds + fitted.seconds)
     rate = bench.recovery.training.learning_rate
     run = evaluated(bench, fitted.model, name, seed, rate, *spent)

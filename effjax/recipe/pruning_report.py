@@ -45,7 +45,7 @@ def measured(bench: Bench, made: Sequence[Made]) -> Sizes:
         found.setdefault(small.config, small)
     models, sizes = list(found.values()), dict[EncoderConfig, Size]()
     bar = bench.bars.counting("latency")
-    for begin in range(1, len(models), AT_ONCE):
+    for begin in range(1, max(len(models), 2), AT_ONCE):
         block = {str(i): x for i, x in enumerate([whole, *models[begin : begin + AT_ONCE]])}
         times = measure.compare(block, batch=batch, length=length)
         for name, model in block.items():

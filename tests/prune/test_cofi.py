@@ -125,11 +125,9 @@ def test_another_budget_takes_the_most_probable_parameters(model: Model) -> None
     cofi, random = CoFi(target=0.5), np.random.default_rng(1)
     learned: Any = cofi.init(jax.random.key(0), model.table)
     learned["inner"] = {x: jnp.asarray(random.normal(size=n)) for x, n in gated(model).items()}
-    costs, budget = (
-        flop_costs(model, length=8),
-        {"at_most": 0.7 * flop_costs(model, length=8).whole},
-    )
-    gates = cofi.within(learned, model, costs, **budget, multiples={"ffn": 3})
+    costs = flop_costs(model, length=8)
+    at_most = 0.7 * costs.whole
+    gates = cofi.within(learned, model, costs, at_most=at_most, multiples={"ffn": 3})
     left = kept(gates)
     assert costs.at({name: len(indices) for name, indices in left.items()}) <= at_most
     for name, indices in left.items():
