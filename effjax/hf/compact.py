@@ -1,7 +1,8 @@
 """The layout "compact": a stock config.json, small arrays, and the code that torch needs for them.
 
-config.json is that of the padded model; its field `compact` says what is smaller and which weights
-are two factors, and `auto_map` that `modeling_compact.py`, which lies beside it, has the class.
+config.json is that of the padded model, with hidden states that its heads fill; its field `compact`
+says what is smaller and which weights are two factors, and `auto_map` that `modeling_compact.py`,
+which lies beside it, has the class.
 """
 
 from pathlib import Path
@@ -44,7 +45,7 @@ def compact_fields(model: Model) -> dict[str, Any]:
                     f"{field} of a layer, so that {name} cannot have {getattr(spec, field)} in "
                     'torch; expected layout="dense"'
                 )
-    whole = architecture.table(config.padded())
+    whole = architecture.table(whole_config(architecture, config))
     there, small = model.table, architecture.table(with_one_of_each(architecture, config))
     named = {row.path: hf_name(architecture, config, row) for row in small}
     smaller = {
@@ -96,15 +97,32 @@ def factor_modules(architecture: Architecture, config: EncoderConfig) -> dict[st
 
 
 def sizes(there: Table, whole: Table) -> dict[str, int]:
-    """The size of everything that layers can lose; 0 for what has no arrays left."""
-    return {name: there.instances.get(name, 0) for name in whole.instances if "/" in name}
+    """The size of hidden states and all that layers can lose; 0 for what has no arrays left."""
+    names = [name for name in whole.instances if "/" in name or name == "hidden"]
+    return {name: there.instances.get(name, 0) for name in names}
+
+
+def whole_config(architecture: Architecture, config: EncoderConfig) -> EncoderConfig:
+    """The config of layers of one size, and of hidden states that their heads fill, unless
+    config.json has the size of a head.
+    """
+    if "head_size" in architecture.fields:
+        return config.padded()
+    heads = config.padded().layers[0].heads
+    while config.filled_by(heads) < config.hidden:
+        heads += 1
+    hidden = config.filled_by(heads)
+    wide = config.replace(hidden=hidden, embedding=config.embedding if config.factorised else None)
+    if wide.factorised != config.factorised:  # one head more
+        wide = wide.replace(hidden=config.filled_by(heads + 1))
+    return wide.padded()
 
 
 def with_one_of_each(architecture: Architecture, config: EncoderConfig) -> EncoderConfig:
     """The config with one of everything that layers have lost wholly."""
-    whole, there = (architecture.table(x).instances for x in (config.padded(), config))
-    left = {x: max(there.get(x, 0), 1) for x in whole if "/" in x}
-    return config.padded().shrunk({name: range(count) for name, count in left.items()})
+    wide = whole_config(architecture, config)
+    left = sizes(architecture.table(config), architecture.table(wide))
+    return wide.shrunk({name: range(max(count, 1)) for name, count in left.items()})
 
 
 def heads_of_modules(smaller: dict[str, Row], named: dict[str, str]) -> dict[str, int]:

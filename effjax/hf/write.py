@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 from effjax.files import atomic_folder
 from effjax.hf.card import model_card
-from effjax.hf.compact import CODE, compact_fields
+from effjax.hf.compact import CODE, compact_fields, whole_config
 from effjax.hf.source import TOKENIZER_FILES
 from effjax.hf.tensors import INDEX, SINGLE
 from effjax.models.factors import multiplied_out
@@ -73,7 +73,8 @@ def write_model(
 ) -> None:
     """config.json, weights and tokenizer, into a folder that exists."""
     if layout == "compact":
-        fields = config_to_hf(model.architecture, model.config.padded()) | compact_fields(model)
+        whole = whole_config(model.architecture, model.config)
+        fields = config_to_hf(model.architecture, whole) | compact_fields(model)
         shutil.copyfile(CODE, folder / CODE.name)
     else:
         fields = config_to_hf(model.architecture, model.config)

@@ -60,6 +60,10 @@ class LayerSpec:
         return f"{self.heads} heads, ffn {self.ffn}"
 
 
+WIDTHS = ("hidden", "embedding")
+"""Of hidden states and word vectors, as a table's axis instances and as fields of a config."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
     """What a model is, never how it is run. An architecture that has more to tell has a subclass.
@@ -141,6 +145,10 @@ class EncoderConfig:
         """The heads of a layer that has lost none."""
         return self.hidden // self.head_size
 
+    def filled_by(self, heads: int) -> int:
+        """The hidden size of a model whose layers have so many heads."""
+        return heads * self.head_size
+
     @property
     def widest_ffn(self) -> int:
         """Of the widest layer."""
@@ -165,15 +173,29 @@ class EncoderConfig:
         return {name: json.loads(value) for name, value in self.extra}
 
     def shrunk(self, keep: Mapping[str, Sequence[int]]) -> "EncoderConfig":
-        """The config whose layers have only these of what axis instances such as "layer_3/heads"
-        count; instances of no layer are left alone.
+        """The config with only these of what axis instances such as "layer_3/heads", "hidden" and
+        "embedding" count; others are left alone.
+
+        Raises:
+            ValueError: no width is left, or a projection would lead to the width that it is from.
         """
         layers = list(self.layers)
         for instance, kept in keep.items():
             name, _, field = instance.partition("/")
             for i in (i for i, layer in enumerate(self.layer_names) if layer == name):
                 layers[i] = layers[i].shrunk(field, kept)
-        return self.replace(layers=tuple(layers))
+        widths = {name: len(keep[name]) for name in WIDTHS if name in keep}
+        if 0 in widths.values():
+            raise ValueError(f"nothing is kept of {' and '.join(widths)}; expected some")
+        if widths and not self.factorised:
+            widths["embedding"] = None
+        small = self.replace(layers=tuple(layers), **widths)
+        if small.factorised != self.factorised:
+            raise ValueError(
+                f"hidden states and word vectors would both be {small.hidden} wide, and between "
+                "them there is a projection; expected different widths"
+            )
+        return small
 
     def replace(self, **changes: Any) -> "EncoderConfig":
         return dataclasses.replace(self, **changes)

@@ -97,6 +97,9 @@ class MobileBertConfig(EncoderConfig):
     def whole_heads(self) -> int:
         return self.bottleneck // self.head_size
 
+    def filled_by(self, heads: int) -> int:
+        return self.hidden
+
     @property
     def widest_ffn(self) -> int:
         return max(width for layer in self.layers for width in layer.networks.values())

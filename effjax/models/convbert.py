@@ -87,6 +87,9 @@ class ConvBertConfig(EncoderConfig):
     def whole_heads(self) -> int:
         return super().whole_heads // 2
 
+    def filled_by(self, heads: int) -> int:
+        return 2 * super().filled_by(heads)
+
 
 def layers_from(sizes: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Config fields: a layer has `heads` // `head_ratio` attention heads, at least one, and as many

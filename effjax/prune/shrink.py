@@ -5,7 +5,6 @@ Every array that has the axis shrinks with it, whatever the architecture.
 """
 
 import json
-from collections.abc import Mapping
 
 import jax.numpy as jnp
 import numpy as np
@@ -83,31 +82,7 @@ def take(array: Array, row: Row, keep: Keep) -> Array:
 def shrunk_config(config: EncoderConfig, keep: Keep) -> EncoderConfig:
     """The smaller config."""
     config = config.shrunk({instance: kept.tolist() for instance, kept in keep.items()})
-    config = narrower(config, {name: len(keep[name]) for name in WIDTHS if name in keep})
     return renumbered(config, keep["vocabulary"]) if "vocabulary" in keep else config
-
-
-WIDTHS = ("hidden", "embedding")
-"""Of vectors."""
-
-
-def narrower(config: EncoderConfig, widths: Mapping[str, int]) -> EncoderConfig:
-    """The config with these widths of its hidden states and word vectors.
-
-    Raises:
-        ValueError: nothing is left, or what was projected to another width would be no more.
-    """
-    if 0 in widths.values():
-        raise ValueError(f"keep[{min(widths, key=lambda x: widths[x])!r}] is empty; expected some")
-    if not config.factorised:
-        return config.replace(embedding=None, **widths) if widths else config
-    small = config.replace(**widths)
-    if not small.factorised:
-        raise ValueError(
-            f"hidden states and word vectors would both be {small.hidden} wide, and between them "
-            "there is a projection; expected different widths"
-        )
-    return small
 
 
 def renumbered(config: EncoderConfig, kept: np.ndarray) -> EncoderConfig:

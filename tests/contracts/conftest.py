@@ -43,6 +43,7 @@ ONE_OF = {
     "test_what_is_left_makes_up_for_what_is_gone": ("name", "eurobert"),
     "test_a_dense_folder_is_the_smaller_model_in_transformers": ("name", "mpnet"),
     "test_a_compact_folder_is_the_smaller_model": ("name", "mpnet"),
+    "test_a_compact_folder_has_narrow_hidden_states": ("name", "modernbert"),
     "test_two_factors_compute_what_the_weight_does": ("name", "modernbert"),
     "test_a_compact_folder_has_both_factors": ("name", "mobilebert"),
     "test_half_of_the_weights_of_every_kernel_are_masked": ("name", "convbert"),

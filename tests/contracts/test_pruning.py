@@ -106,6 +106,22 @@ def test_a_compact_folder_is_the_smaller_model(pair: Build, name: str, tmp_path:
     assert sum(x.numel() for x in loaded.parameters()) == small.num_params
 
 
+def test_a_compact_folder_has_narrow_hidden_states(pair: Build, name: str, tmp_path: Path) -> None:
+    """With heads that do not fill them, and with layers of several sizes."""
+    both, out = pair(name, "sequence-classification"), tmp_path / "out"
+    if (name, "narrower") in UNSUPPORTED:
+        return
+    small = both.model if (name, "compact heads") in UNSUPPORTED else emptied(both.model)
+    width = small.config.hidden
+    small = shrink(small, {"hidden": np.flatnonzero(np.arange(width) % 4)})
+    save_pretrained(small, out, layout="compact")
+    again = from_pretrained(out)
+    assert again.config.replace(extra=small.config.extra) == small.config
+    jax.tree.map(np.testing.assert_array_equal, again.params, small.params)
+    report = verify(out)
+    assert report.ok, str(report)
+
+
 def test_costs_are_those_of_the_smaller_model(pair: Build, name: str) -> None:
     """With some of everything, and with nothing at all in one place."""
     model = pair(name, "sequence-classification").model

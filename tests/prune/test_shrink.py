@@ -115,7 +115,7 @@ def test_positions_that_count_from_the_padding_do_not_move() -> None:
 @pytest.mark.parametrize(
     ("keep", "message"),
     [
-        ({"hidden": []}, r"keep\['hidden'\] is empty; expected some"),
+        ({"hidden": []}, "nothing is kept of hidden; expected some"),
         ({"layer_7/heads": [0]}, "'layer_7/heads', which this model has not; it has hidden, layer"),
         ({"layer_0/heads": [0, 3]}, "holds 3; allowed: 0 to 2"),
         ({"layer_0/heads": [-1, 0]}, "holds -1; allowed: 0 to 2"),

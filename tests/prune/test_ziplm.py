@@ -20,7 +20,6 @@ from effjax.prune.obs import removals
 from effjax.prune.ziplm import mean_loss, searched
 from effjax.train import Training, fit, predict
 from effjax.tree import flatten, unflatten
-from tests.prune.test_scores import alone
 
 BIAS = "layer_0/attention/output/bias"
 
