@@ -74,6 +74,8 @@ def resize(model: nn.Module, compact: dict[str, Any]) -> None:
             setattr(module, kind, nn.Parameter(array))
         if kind == "weight" and isinstance(module, nn.Linear):
             module.out_features, module.in_features = shape
+        if isinstance(module, nn.Conv1d) and len(old) == module.groups:
+            module.groups = shape[0]
         if isinstance(module, nn.LayerNorm):
             module.normalized_shape = tuple(shape)
     for path, heads in compact["heads"].items():
