@@ -150,19 +150,17 @@ def with_sizes(config: EncoderConfig, compact: Any, where: str) -> EncoderConfig
     Raises:
         ValueError: it says nothing of this kind.
     """
-    sizes, ranks = (
-        (compact.get("sizes"), compact.get("ranks", {}))
-        if isinstance(compact, dict)
-        else (None, None)
-    )
-    if not are_counts(sizes, 0):
-        raise ValueError(f"{where}: compact is {compact!r}; expected sizes by axis instance")
-    if not are_counts(ranks, 1):
-        raise ValueError(f"{where}: compact is {compact!r}; expected ranks by path")
+    sizes = counts(compact, "sizes", "axis instance", where, least=0)
+    ranks = counts({"ranks": {}} | compact, "ranks", "path", where, least=1)
     small = config.shrunk({name: range(size) for name, size in sizes.items()})
     return small.replace(ranks=tuple(ranks.items()))
 
 
-def are_counts(found: Any, least: int) -> bool:
-    """Whether these are whole numbers by name."""
-    return isinstance(found, dict) and all(type(n) is int and n >= least for n in found.values())
+def counts(compact: Any, name: str, by: str, where: str, *, least: int) -> dict[str, int]:
+    """Whole numbers in `compact`. Raises a ValueError where there are none."""
+    found = compact.get(name) if isinstance(compact, dict) else None
+    if not isinstance(found, dict) or not all(
+        type(n) is int and n >= least for n in found.values()
+    ):
+        raise ValueError(f"{where}: compact is {compact!r}; expected {name} by {by}")
+    return found

@@ -34,7 +34,7 @@ class TwoFactors(nn.Module):
     [words, rank].
     """
 
-    def __init__(self, whole: nn.Linear | nn.Embedding, rank: int) -> None:
+    def __init__(self, whole: Any, rank: int) -> None:
         super().__init__()
         self.lookup, old = isinstance(whole, nn.Embedding), whole.weight
         rows, columns = old.shape

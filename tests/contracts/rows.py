@@ -239,12 +239,17 @@ CONTRACTS = {
 
 UNSUPPORTED: Mapping[tuple[str, str], str] = {
     ("convbert", "no-heads"): "every head of the span convolution reads the queries of all heads",
+    ("convbert", "two factors"): "every channel is convolved for itself",
+    ("convbert", "compact factors"): "is a convolution in torch",
     ("convbert", "extra padding"): "its convolution reads padding, in Hugging Face too",
+    ("deberta-v2", "compact factors"): "is a convolution in torch",
     ("mpnet", "compact heads"): "mpnet has a table of biases for all 3 heads of a layer",
     ("mobilebert", "extra padding"): "its trigrams read padding, in Hugging Face too",
     ("mobilebert", "narrower masked-lm"): "the masked-LM head splits the hidden vector",
     ("mobilebert", "narrower pretraining"): "the masked-LM head splits the hidden vector",
     ("squeezebert", "narrower"): "its . groups tie what it reads to what it gives",
+    ("squeezebert", "two factors"): "groups tie what it reads to what it gives",
+    ("squeezebert", "compact factors"): "is a convolution in torch",
     ("squeezebert", "pruning"): "the products around it are in equal groups",
     ("convbert", "n of m"): "attention/convolution/depthwise/kernel sums over 5 inputs",
     ("squeezebert", "n of m"): "attention/value/kernel sums over 9 inputs",

@@ -15,6 +15,7 @@ from effjax.models.products import reading
 from effjax.prune import factorable, factorised, multiplied_out
 from effjax.prune.low_rank import sides
 from effjax.tree import flatten, unflatten
+from tests.contracts.rows import UNSUPPORTED
 
 Build = Callable[[str, Head | None], Any]
 
@@ -26,9 +27,13 @@ def test_two_factors_compute_what_the_weight_does(pair: Build, name: str) -> Non
     both = pair(name, "masked-lm")
     model, rows, arrays = both.model, both.model.table.by_path, flatten(both.model.params)
     full = {path: min(sides(rows[path])) for path in factorable(model)}
-    for kind in ("attention", "feedforward"):
-        assert any(f"/{kind}" in path for path in full) or rows_are_grouped(model)
+    refused = {row.path for row in model.table if row.role == "kernel"} - set(full)
     assert "embedding/word/embedding" in full
+    assert bool(refused) == ((name, "two factors") in UNSUPPORTED)
+    for path in refused:
+        with pytest.raises(ValueError, match=UNSUPPORTED[name, "two factors"]) as caught:
+            factorised(model, {path: 1})
+        assert "\n" not in str(caught.value)
     same = factorised(model, full)
     assert not set(full) & set(flatten(same.params))
     assert_close(both.apply(same, both.batch), both.ours, both.mask)
@@ -51,11 +56,6 @@ def test_two_factors_compute_what_the_weight_does(pair: Build, name: str) -> Non
         assert all(x.shape[-len(inputs) :] == inputs for x in found)
 
 
-def rows_are_grouped(model: Any) -> bool:
-    """Whether no kernel of its layers can be two factors, for that reason."""
-    return all("groups tie" in row.whole for row in model.table if row.role == "kernel")
-
-
 def assert_close(found: Any, want: Any, mask: np.ndarray) -> None:
     for ours, theirs in ((found.last_hidden, want.last_hidden), (found.logits, want.logits)):
         ours, theirs = np.asarray(ours)[mask], np.asarray(theirs)[mask]
@@ -68,8 +68,9 @@ def test_a_compact_folder_has_both_factors(pair: Build, name: str, tmp_path: Pat
     rows = model.table.by_path
     half = {path: max(1, min(sides(rows[path])) // 2) for path in factorable(model)}
     convolutions = [path for path in half if len(rows[path].hf_shape) > 2]
+    assert bool(convolutions) == ((name, "compact factors") in UNSUPPORTED)
     if convolutions:
-        with pytest.raises(ValueError, match="is a convolution in torch") as caught:
+        with pytest.raises(ValueError, match=UNSUPPORTED[name, "compact factors"]) as caught:
             save_pretrained(factorised(model, half), out, layout="compact")
         assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
     small = factorised(model, {path: half[path] for path in half if path not in convolutions})
