@@ -53,7 +53,7 @@ def strongest(
         scores: of groups, inputs and outputs, by the path of the kernel.
 
     Raises:
-        ValueError: m does not divide the inputs of a kernel, which is named.
+        ValueError: m does not divide the scores along a kernel's inputs; the kernel is named.
     """
     shapes = {path: compared(path, x.shape, within) for path, x in scores.items()}
     axis, alike, low = 1 if within == "model" else 0, {}, {}
@@ -78,8 +78,8 @@ def compared(path: str, shape: tuple[int, ...], within: Within) -> tuple[int, in
         return groups, inputs, outputs
     if inputs % within:
         raise ValueError(
-            f"{path} sums over {inputs} inputs, which are no whole number of {within}; leave it "
-            "out, or choose a divisor"
+            f"within every {within}: {path} has {inputs} along its inputs, which {within} does not "
+            "divide"
         )
     return groups * inputs // within, within, outputs
 

@@ -251,8 +251,8 @@ UNSUPPORTED: Mapping[tuple[str, str], str] = {
     ("squeezebert", "two factors"): "groups tie what it reads to what it gives",
     ("squeezebert", "compact factors"): "is a convolution in torch",
     ("squeezebert", "pruning"): "the products around it are in equal groups",
-    ("convbert", "n of m"): "attention/convolution/depthwise/kernel sums over 5 inputs",
-    ("squeezebert", "n of m"): "attention/value/kernel sums over 9 inputs",
+    ("convbert", "n of m"): "attention/convolution/depthwise/kernel has 5 along its inputs",
+    ("squeezebert", "n of m"): "attention/value/kernel has 9 along its inputs",
     ("convbert", "wanda"): "attention/convolution/depthwise/kernel reads",
     ("squeezebert", "wanda"): "attention/query/kernel reads",
 }

@@ -149,7 +149,7 @@ def test_wanda_weighs_by_what_is_read(model: Model, encoded: Encoded) -> None:
         (lambda x: n_of_m_masks(x, n=0, m=4), "n is 0, m is 4; expected n from 1 to m"),
         (
             lambda x: n_of_m_masks(x, n=2, m=4),
-            "layer_0/feedforward/down/kernel sums over 7 inputs, which are no whole number of 4",
+            "within every 4: layer_0/feedforward/down/kernel has 7 along its inputs, which 4 does",
         ),
         (
             lambda x: weight_masks(x, scores={"pooler/dense/kernel": np.ones((12, 12))}),

@@ -184,7 +184,7 @@ def test_of_every_m_weights_more_go_in_turn(model: Model) -> None:
             _, inputs, outputs = matrices(table.by_path[path])
             assert (np.asarray(mask).reshape(inputs // 4, 4, outputs).sum(1) == left).all()
     assert found == {4, 3, 2, 1}
-    with pytest.raises(ValueError, match="layer_0/feedforward/down/kernel sums over 7 inputs"):
+    with pytest.raises(ValueError, match="layer_0/feedforward/down/kernel has 7 along its inputs"):
         pruning.init(KEY, model.table)
 
 
