@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -168,28 +169,27 @@ def test_each_is_made_of_the_one_before_as_recovered(
 def test_recovery_by_distillation(
     model: Model, encoded: Encoded, loss: Callable, tmp_path: Path
 ) -> None:
-    """As the module's docstring does it."""
-    costs = flops(model)
+    """As the module's docstring does it, without dropout."""
+    model = model.replace(config=model.config.replace(dropout=0.0, attention_dropout=0.0))
     soft, tokens = SoftTargets(temperature=2.0), HiddenMSE(project=False)
     objective = Weighted(soft=(1.0, soft), tokens=(1.0, tokens))
-    training = Training(epochs=10, batch_size=16, learning_rate=1e-3)
-    teachers, begun = {"teacher": model}, []
+    training = Training(epochs=20, batch_size=16, learning_rate=3e-3)
+    begun = []
 
     def recover(small: Model) -> Model:
         begun.append(small)
-        folder = tmp_path / str(small.num_params)
-        return fit(
-            small, encoded, objective, training, seed=0, folder=folder, teachers=teachers
-        ).model
-
-    budgets = [0.5 * costs.whole, 0.3 * costs.whole]
-    family = ziplm_gradual(model, encoded, loss, costs, at_most=budgets, recover=recover, trials=2)
+        folder, teachers = tmp_path / str(small.num_params), {"teacher": model}
+        options: Any = {"seed": 0, "folder": folder, "teachers": teachers}
+        return fit(small, encoded, objective, training, **options).model
 
     def off(small: Model) -> float:
-        return float(np.square(predict(small, encoded) - predict(model, encoded)).mean())
+        shares = [jax.nn.softmax(jnp.asarray(predict(x, encoded))) for x in (small, model)]
+        return float(jnp.square(shares[0] - shares[1]).mean())
 
-    for small, before in zip(family, begun, strict=True):
-        assert small.config == before.config and off(small) < off(before)
+    costs = flops(model)
+    options: Any = {"at_most": [0.4 * costs.whole], "recover": recover, "trials": 2}
+    (small,) = ziplm_gradual(model, encoded, loss, costs, **options)
+    assert small.config == begun[0].config and off(small) < 0.5 * off(begun[0])
 
 
 def test_costs_of_a_smaller_model_are_part_of_the_costs(model: Model) -> None:
