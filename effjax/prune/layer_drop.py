@@ -1,7 +1,9 @@
 """LayerDrop: a model whose layers can be dropped once it is trained.
 
-fitted = fit(model, encoded, objective, training, reparam=LayerDrop(rate=0.2), ...)
-small = without_layers(fitted.model, every_other(fitted.model, 6))
+    fitted = fit(model, encoded, objective, training, reparam=LayerDrop(rate=0.2), ...)
+    small = without_layers(fitted.model, every_other(fitted.model, 6))
+
+Source: arXiv 1909.11556.
 """
 
 from dataclasses import dataclass
@@ -18,11 +20,11 @@ from effjax.types import Array, Aux, Gates, Params
 @dataclass(frozen=True, kw_only=True)
 class LayerDrop(Reparam):
     """Skips every layer by itself with probability p, in each training step and part of its batch:
-    x_{i+1} = x_i + g_i (layer_i(x_i) - x_i), g_i ~ Bernoulli(1 - p). Nothing else of the model
-    skips any.
+    x_{i+1} = x_i + g_i (layer_i(x_i) - x_i), g_i ~ Bernoulli(1 - p). Evaluation and what
+    comes out skip none.
 
-    Source: arXiv 1909.11556, section 3. Deviation: a skipped layer is computed all the same, as the
-    program of a step is one, and its output is not used; a step takes as long as without.
+    Source: arXiv 1909.11556, section 3. Deviation: a skipped layer is computed all the same, since
+    all steps are one program, and its output is not used: no step is faster than without.
 
     Attributes:
         rate: p; 0.2 is what the paper's authors recommend.

@@ -25,8 +25,8 @@ from effjax.data.batches import eval_batches
 from effjax.data.encode import Encoded
 from effjax.layers.pooling import first_of_tokens
 from effjax.models.depth import with_layers
-from effjax.models.model import INPUTS, Model, apply
-from effjax.prune.scores import AT_ONCE, Loss
+from effjax.models.model import Model, apply
+from effjax.prune.scores import AT_ONCE, Loss, one_by_one
 from effjax.table import Table
 from effjax.types import Array, Batch, Float
 
@@ -147,7 +147,8 @@ def least_important(model: Model, encoded: Encoded, loss: Loss, drop: int) -> Or
     """The layers without which the loss grows least: each time that one is dropped, the loss is
     measured anew without each of the others.
 
-    It is not approximated: that takes drop x layers evaluations, all by one compiled function.
+    Nothing is approximated: that takes up to drop x layers passes over the examples, all by one
+    compiled function.
 
     Args:
         encoded: a few hundred or thousand training examples; the loss is the mean over them.
@@ -236,16 +237,6 @@ def likeness(model: Model, batch: Batch) -> Float[Array, "B N"]:
         return (first_NBD[:-1] * first_NBD[1:]).sum(-1).mean(-1)
 
     return one_by_one(of_example, batch)
-
-
-def one_by_one(of_example: Callable[[Batch, Batch], Array], batch: Batch) -> Array:
-    """`of_example(what the model reads, all of it)` for each example as a batch of its own."""
-
-    def alone(example: Batch) -> Array:
-        example = {name: value[None] for name, value in example.items()}
-        return of_example({name: example[name] for name in INPUTS if name in example}, example)
-
-    return jax.vmap(alone)(dict(batch))
 
 
 def separate_layers(table: Table) -> list[str]:

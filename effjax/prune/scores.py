@@ -24,7 +24,7 @@ from effjax.models.model import INPUTS, Model, apply_gated
 from effjax.prune.contributions import moments, products
 from effjax.prune.gates import gated, open_gates, parameters_of, with_instance
 from effjax.tree import flatten
-from effjax.types import Array, Batch, Float, Gates, Scores
+from effjax.types import Array, Batch, Float, Gates, PyTree, Scores
 
 Loss = Callable[[Outputs, Batch], Array]
 """The mean loss over a batch, a number."""
@@ -113,15 +113,21 @@ def example_gradients(
 def gradients_of(model: Model, batch: Batch, loss: Loss) -> Gates:
     """`example_gradients` of one batch."""
 
-    def of_example(example: Batch) -> Gates:
-        return jax.grad(lambda gates: loss_of(model, example, loss, gates))(open_gates(model))
+    def of_example(inputs: Batch, example: Batch) -> Gates:
+        def by_gates(gates: Gates) -> Array:
+            whole = (model.module, model.table, model.params)
+            return loss(apply_gated(*whole, inputs, gates), example)
 
-    return jax.vmap(of_example)(dict(batch))
+        return jax.grad(by_gates)(open_gates(model))
+
+    return one_by_one(of_example, batch)
 
 
-def loss_of(model: Model, example: Batch, loss: Loss, gates: Gates | None = None) -> Array:
-    """The loss of one row of a batch, as a batch of its own."""
-    alone = {name: value[None] for name, value in example.items()}
-    inputs = {name: alone[name] for name in INPUTS if name in alone}
-    whole = (model.module, model.table, model.params)
-    return loss(apply_gated(*whole, inputs, gates), alone)
+def one_by_one(of_example: Callable[[Batch, Batch], PyTree], batch: Batch) -> PyTree:
+    """`of_example(what the model reads, all of it)` for each example as a batch of its own."""
+
+    def alone(example: Batch) -> PyTree:
+        example = {name: value[None] for name, value in example.items()}
+        return of_example({name: example[name] for name in INPUTS if name in example}, example)
+
+    return jax.vmap(alone)(dict(batch))

@@ -29,10 +29,10 @@ import numpy as np
 from effjax.data.batches import eval_batches
 from effjax.data.encode import Encoded
 from effjax.models.costs import Costs
-from effjax.models.model import Model
+from effjax.models.model import Model, apply
 from effjax.prune.gates import gateable, gated
 from effjax.prune.obs import refitted, removals, smaller
-from effjax.prune.scores import AT_ONCE, Loss, loss_of
+from effjax.prune.scores import AT_ONCE, Loss, one_by_one
 from effjax.prune.search import best_sizes
 from effjax.types import Array, Batch, Float
 
@@ -180,4 +180,7 @@ def mean_loss(model: Model, encoded: Encoded, loss: Loss) -> float:
 @functools.partial(jax.jit, static_argnames="loss")
 def losses(model: Model, batch: Batch, loss: Loss) -> Float[Array, "examples"]:
     """Of every example in a batch."""
-    return jax.vmap(lambda example: loss_of(model, example, loss))(dict(batch))
+    def of_example(inputs: Batch, example: Batch) -> Array:
+        return loss(apply(model.module, model.params, inputs), example)
+
+    return one_by_one(of_example, batch)

@@ -42,13 +42,13 @@ def test_layers_are_skipped_as_often_as_they_should_be(model: Model) -> None:
 def trained(
     model: Model, encoded: Encoded, reparam: LayerDrop | None, *, steps: int
 ) -> tuple[list[float], dict[str, np.ndarray]]:
-    """The losses, and the parameters afterwards."""
+    """The losses of steps on one batch, and the parameters afterwards."""
     training = Training(batch_size=16, learning_rate=1e-2, warmup=0.0, weight_decay=0.0)
     state = init_state(model, OBJECTIVE, training, steps=9, seed=0, teachers={}, reparam=reparam)
-    batches = TrainBatches(encoded=encoded, batch_size=16, seed=0, pad_id=0)
+    (batch,) = TrainBatches(encoded=encoded, batch_size=16, seed=0, pad_id=0)[0]
     step, losses = make_train_step(model, OBJECTIVE, training, reparam), []
-    for i in range(steps):
-        state, metrics = step(state, tuple((part, {}) for part in batches[i]))
+    for _ in range(steps):
+        state, metrics = step(state, ((batch, {}),))
         losses.append(float(metrics["loss"]))
     return losses, {path: np.asarray(x) for path, x in flatten(state.params).items()}
 
@@ -86,7 +86,7 @@ def test_a_rate_that_cannot_be_is_one_line(rate: float) -> None:
 
 
 def test_layers_that_share_their_weights_are_refused_in_one_line() -> None:
-    sizes = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 3}
+    sizes: Any = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 3}
     albert = create("albert", size="base", key=jax.random.key(0), vocab_size=32, **sizes)
     with pytest.raises(ValueError, match="layers of this model share their weights") as caught:
         LayerDrop(rate=0.2).init(jax.random.key(0), albert.table)

@@ -222,12 +222,15 @@ def test_what_is_not_a_number_is_one_line(deep: Model, some: Encoded, loss: Call
         (lambda m, *_: symmetric(m, 5), "dropping 5 of 4 layers"),
         (lambda m, *_: alternate(m, 3), "dropping 3 even layers: of 4 layers 2 are even"),
         (lambda m, *_: every_other(m, 3), "so that 3 go: allowed are 1, 2$"),
-        (lambda m, *data: least_important(m, *data, 4), "dropping 4 of 4 layers"),
+        (lambda m, x, loss: least_important(m, x, loss, 4), "dropping 4 of 4 layers"),
         (lambda m, x, _: least_contributing(m, x, 9), "dropping 9 of 4 layers"),
         (lambda m, *_: without_layers(m, range(4)), "dropping 4 of 4 layers: expected 0 to 3"),
         (lambda m, *_: without_layers(m, (1, 4)), r"dropping layers \(1, 4\): expected each once"),
         (lambda m, *_: without_layers(m, (1, 1)), r"\(1, 1\): expected each once, from 0 to 3"),
-        (lambda _, *data: least_important(of_depth(4, "albert"), *data, 1), "share their weights"),
+        (
+            lambda _, x, loss: least_important(of_depth(4, "albert"), x, loss, 1),
+            "layers of this model share their weights; none can be skipped alone",
+        ),
     ],
 )
 def test_what_cannot_go_is_one_line(

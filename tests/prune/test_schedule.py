@@ -83,8 +83,8 @@ def test_every_model_recovers_and_the_next_begins_there(
 def test_a_task_is_kept_where_each_step_is_distilled(
     model: Model, encoded: Encoded, loss: Callable, tmp_path: Path
 ) -> None:
-    """As the module's docstring shows it, in few steps and many."""
-    training = Training(epochs=12, batch_size=16, learning_rate=3e-3)
+    """As the docstring of the module shows it."""
+    training = Training(epochs=60, batch_size=16, learning_rate=3e-3)
     task = Weighted(task=(1.0, TaskLoss()))
     whole = fit(model, encoded, task, training, seed=0, folder=tmp_path / "teacher").model
     objective = Weighted(soft=(1.0, SoftTargets(temperature=2.0)), task=(0.5, TaskLoss()))
