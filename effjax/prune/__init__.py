@@ -25,7 +25,7 @@ from effjax.prune.obs import obs
 from effjax.prune.reparam import Reparam
 from effjax.prune.retraining_free import retraining_free
 from effjax.prune.schedule import cubic_targets, even_targets, iterative
-from effjax.prune.scores import activation, first_order, fisher, magnitude, uniform
+from effjax.prune.scores import activation, block_fisher, first_order, fisher, magnitude, uniform
 from effjax.prune.search import best_sizes, select
 from effjax.prune.second_moments import second_moments
 from effjax.prune.shrink import shrink
@@ -43,6 +43,7 @@ __all__ = [
     "alternate",
     "best_ranks",
     "best_sizes",
+    "block_fisher",
     "bottom",
     "cubic",
     "cubic_targets",

@@ -20,7 +20,7 @@ from effjax.models.factors import multiplied_out
 from effjax.models.model import Model
 from effjax.prune.contributions import moments, products
 from effjax.prune.gates import gates_of, kept
-from effjax.prune.scores import Loss, example_gradients
+from effjax.prune.scores import Loss, example_gradients, information
 from effjax.prune.search import select
 from effjax.types import Float, Gates, Int
 
@@ -67,16 +67,16 @@ def rearranged(
     F_ii, each of the others is removed, and the one comes back without which the sum is least.
     Source: arXiv 2204.09656, section 4.2.
     """
-    information = gradients.T.astype(np.float64) @ gradients / len(gradients)
-    diagonal = np.diag(information)
+    block = information(gradients)
+    diagonal = np.diag(block)
     order, count = np.argsort(diagonal, stable=True), len(diagonal) - len(indices)
     out = np.isin(np.arange(len(diagonal)), order[:count])
-    sums = information[:, out].sum(1)
+    sums = block[:, out].sum(1)
     for new in order[count:] if count else ():
-        out[new], sums = True, sums + information[:, new]
+        out[new], sums = True, sums + block[:, new]
         lessened = np.where(out, 2 * sums - diagonal, -np.inf)
         back = int(np.argmax(lessened))
-        out[back], sums = False, sums - information[:, back]
+        out[back], sums = False, sums - block[:, back]
     return np.flatnonzero(~out)
 
 

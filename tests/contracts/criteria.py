@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from effjax.prune import activation, first_order, fisher, magnitude, uniform
+from effjax.prune import activation, block_fisher, first_order, fisher, magnitude, uniform
 from effjax.prune.scores import Criterion
 
 
@@ -24,4 +24,5 @@ CRITERIA = {
     "activation": Row(activation),
     "first-order": Row(first_order),
     "fisher": Row(fisher),
+    "block-fisher": Row(block_fisher),
 }

@@ -1,5 +1,6 @@
 """Criteria against what they say by definition, unit by unit and example by example."""
 
+import itertools
 from collections.abc import Callable
 
 import jax
@@ -7,13 +8,23 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import effjax.prune.scores
 from effjax.data.encode import Encoded, rows
 from effjax.models import Model
 from effjax.models.model import apply
 from effjax.models.products import reading
-from effjax.prune import activation, first_order, fisher, gated, magnitude, shrink, uniform
+from effjax.prune import (
+    activation,
+    block_fisher,
+    first_order,
+    fisher,
+    gated,
+    magnitude,
+    shrink,
+    uniform,
+)
 from effjax.prune.contributions import moments, products
-from effjax.prune.scores import example_gradients
+from effjax.prune.scores import Criterion, example_gradients
 from effjax.tree import flatten
 
 
@@ -72,6 +83,80 @@ def test_first_order_and_fisher_are_means_over_examples(
         assert gradient.shape == (len(encoded), gated(model)[instance])
         np.testing.assert_allclose(first[instance], np.abs(gradient).mean(0), rtol=1e-6)
         np.testing.assert_allclose(second[instance], (gradient**2).mean(0), rtol=1e-6)
+
+
+def test_block_fisher_is_greedy_removal(model: Model, encoded: Encoded, loss: Callable) -> None:
+    """Every set is summed anew, and means are those of the formula max_i min_j."""
+    scores = block_fisher(model, encoded, loss)
+    for instance, gradient in example_gradients(model, encoded, loss).items():
+        block = np.einsum("xi,xj->ij", gradient, gradient, dtype=np.float64) / len(gradient)
+
+        def missed(out: list[int], block: np.ndarray = block) -> float:
+            return block[np.ix_(out, out)].sum()
+
+        out: list[int] = []
+        while len(out) < len(block):
+            left = np.setdiff1d(np.arange(len(block)), out).tolist()
+            out.append(min(left, key=lambda i, out=out: missed([*out, i])))
+        total = [missed(out[:n]) for n in range(len(out) + 1)]
+        want = [
+            max(
+                min((total[j] - total[i]) / (j - i) for j in range(step + 1, len(total)))
+                for i in range(step + 1)
+            )
+            for step in range(len(out))
+        ]
+        np.testing.assert_array_equal(np.argsort(scores[instance]), out)
+        np.testing.assert_allclose(scores[instance][out], want, rtol=1e-5)
+
+
+@pytest.fixture
+def scores_by(
+    model: Model, encoded: Encoded, loss: Callable, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Criterion, np.ndarray], np.ndarray]:
+    """What a criterion makes of given gradients."""
+
+    def scored(criterion: Criterion, gradients: np.ndarray) -> np.ndarray:
+        given = {"layer_0/ffn": gradients}
+        monkeypatch.setattr(effjax.prune.scores, "example_gradients", lambda *_: given)
+        return np.asarray(criterion(model, encoded, loss)["layer_0/ffn"])
+
+    return scored
+
+
+def test_block_fisher_finds_what_goes_together(scores_by: Callable) -> None:
+    """Unit 4 makes up for unit 1: however many go, none are missed less."""
+    random = np.random.default_rng(0)
+    gradients = random.normal(size=(2000, 6)) * np.array([1.0, 0.8, 1.2, 1.4, 0.0, 1.3])
+    gradients[:, 4] = -2 * gradients[:, 1]
+
+    def missed(out: tuple[int, ...]) -> float:
+        return float((gradients[:, list(out)].sum(1) ** 2).mean())
+
+    found = scores_by(block_fisher, gradients)
+    for size in range(1, 7):
+        best = min(itertools.combinations(range(6), size), key=missed)
+        assert set(np.argsort(found)[:size]) == set(best)
+    assert found.sum() == pytest.approx(missed(tuple(range(6))))
+    assert np.argmax(scores_by(fisher, gradients)) == 4
+
+
+def test_block_fisher_is_fisher_where_gradients_never_meet(scores_by: Callable) -> None:
+    random = np.random.default_rng(0)
+    gradients = random.normal(size=(60, 7)) * (np.arange(60)[:, None] % 7 == np.arange(7))
+    found, want = (scores_by(criterion, gradients) for criterion in (block_fisher, fisher))
+    np.testing.assert_allclose(found, want, rtol=1e-12)
+
+
+def test_equal_scores_are_in_the_order_of_removal(scores_by: Callable) -> None:
+    """Two of which one makes up for the other are worth as much, and what does nothing nothing."""
+    gradients = np.random.default_rng(0).normal(size=(40, 5)) * np.array([0, 2, 0, 1, 0])
+    gradients[:, 1] = -2 * gradients[:, 3]
+    found = scores_by(block_fisher, gradients)
+    half = (gradients[:, 3] ** 2).mean() / 2
+    np.testing.assert_allclose(found, [0, half, 0, half, 0], atol=1e-12)
+    np.testing.assert_array_equal(np.argsort(found), [0, 2, 4, 3, 1])
+    assert len(np.unique(found)) == 5
 
 
 def test_what_products_read_is_what_attention_gives(model: Model, encoded: Encoded) -> None:
