@@ -116,7 +116,7 @@ def information(
     return gradients.T.astype(np.float64) @ gradients / len(gradients)
 
 
-def growth(information: Float[np.ndarray, "N N"]) -> Float[np.ndarray, "N"]:
+def growth(block: Float[np.ndarray, "N N"]) -> Float[np.ndarray, "N"]:
     """What each adds to sum_ij F_ij over what is removed, where the one that adds least is always
     removed next.
 
@@ -124,13 +124,13 @@ def growth(information: Float[np.ndarray, "N N"]) -> Float[np.ndarray, "N"]:
     isotonic regression: scores ascend in the order of removal and add up to sum_ij F_ij of all.
     Equal ones are set apart by a rounding error, so that sorting them gives that order.
     """
-    size = len(information)
+    size = len(block)
     order, added = np.zeros(size, int), np.zeros(size)
-    adds = np.diag(information).copy()
+    adds = np.diag(block).copy()
     for step in range(size):
         order[step] = new = int(np.argmin(adds))
         added[step] = adds[new]
-        adds += 2 * information[new]
+        adds += 2 * block[new]
         adds[new] = np.inf
     ascending = isotonic_regression(added).x
     scores = np.zeros(size)
