@@ -6,7 +6,7 @@ Of a way and a speed-up, `runs/WAY/2x/pruned-0` has the model as it was pruned w
 
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,51 @@ class Made:
     after: tuple[Run, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where one way leaves what it has made for one speed-up.
+
+    Attributes:
+        folder: of the way.
+        seeds: the first prunes, and each recovers.
+        recovers: whether any does.
+    """
+
+    folder: Path
+    speedup: float
+    seeds: tuple[int, ...]
+    recovers: bool
+
+    @property
+    def name(self) -> str:
+        """Of the speed-up."""
+        return f"{self.speedup:g}x"
+
+    @property
+    def pruned(self) -> Path:
+        return self.folder / self.name / f"pruned-{self.seeds[0]}"
+
+    @property
+    def recovered(self) -> dict[int, Path]:
+        """By seed."""
+        seeds = self.seeds if self.recovers else ()
+        return {seed: self.folder / self.name / f"seed-{seed}" for seed in seeds}
+
+    @property
+    def done(self) -> bool:
+        return all(exists(x / "result.json") for x in (self.pruned, *self.recovered.values()))
+
+    def read(self) -> Made:
+        """What is there when all is done."""
+        return Made(
+            way=self.folder.name,
+            speedup=self.speedup,
+            structure=read_structure(self.pruned),
+            before=read_run(self.pruned),
+            after=tuple(map(read_run, self.recovered.values())),
+        )
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Bench:
     """What all ways share.
@@ -142,9 +187,6 @@ class Bench:
         training = self.recovery.training
         return training.epochs * -(-len(self.data.transfer) // training.batch_size)
 
-    def place(self, way: str, speedup: float) -> Path:
-        return self.out / "runs" / way / f"{speedup:g}x"
-
     def train(
         self, model: Model, folder: Path, *, seed: int, steps: int, reparam: Reparam | None = None
     ) -> Fit:
@@ -173,118 +215,88 @@ def task_loss(outputs: Outputs, batch: Batch) -> Array:
     return CONTROL.objective({}, outputs, {}, batch).total
 
 
-def run_way(bench: Bench, way: Way, seeds: Sequence[int]) -> list[Made]:
+def run_way(bench: Bench, way: Way, seeds: tuple[int, ...]) -> list[Made]:
     """The smaller models of one way, pruned with the first seed and recovered with each; what was
     done in an earlier call is read.
     """
-
-    def pruning(speedup: float) -> Path:
-        return bench.place(way.name, speedup) / f"pruned-{seeds[0]}"
-
-    def recoveries(speedup: float) -> dict[int, Path]:
-        again = seeds if bench.recovery is not None else ()
-        return {seed: bench.place(way.name, speedup) / f"seed-{seed}" for seed in again}
-
-    def done(speedup: float) -> bool:
-        folders = (pruning(speedup), *recoveries(speedup).values())
-        return all(exists(folder / "result.json") for folder in folders)
+    where = {"folder": bench.out / "runs" / way.name, "seeds": seeds}
+    recovers = bench.recovery is not None
+    places = [Place(speedup=x, recovers=recovers, **where) for x in bench.speedups]
+    left = {place.speedup: place for place in places if not place.done}
 
     def train(speedup: float, *, reparam: Reparam, steps: int) -> Fit:
         what = {"seed": seeds[0], "steps": steps, "reparam": reparam}
-        return bench.train(bench.model, pruning(speedup), **what)
+        return bench.train(bench.model, left[speedup].pruned, **what)
 
-    left = tuple(speedup for speedup in bench.speedups if not done(speedup))
     given = Given(
         model=bench.model,
         encoded=bench.calibration,
         loss=task_loss,
         costs=bench.costs,
-        speedups=left,
+        speedups=tuple(left),
         multiples=bench.multiples,
         seed=seeds[0],
         steps=bench.steps,
         train=train,
     )
-    for speedup, pruned in zip(left, way.models(given) if left else (), strict=True):
-        name, first = (way.name, speedup), pruning(speedup)
-        keep_pruned(bench, pruned, name, seeds[0], first)
-        for seed, folder in recoveries(speedup).items():
-            recover(bench, pruned, name, seed, folder)
+    for place, pruned in zip(left.values(), way.models(given) if left else (), strict=True):
+        keep_pruned(bench, place, pruned)
+        for seed in place.recovered:
+            recover(bench, place, pruned, seed)
         if pruned.steps:
-            by_first(functools.partial(draw_curves, first))
-            by_first(functools.partial(forget_checkpoints, first))
-    return [
-        Made(
-            way=way.name,
-            speedup=speedup,
-            structure=read_structure(pruning(speedup)),
-            before=read_run(pruning(speedup)),
-            after=tuple(map(read_run, recoveries(speedup).values())),
-        )
-        for speedup in bench.speedups
-    ]
+            by_first(functools.partial(draw_curves, place.pruned))
+            by_first(functools.partial(forget_checkpoints, place.pruned))
+    return [place.read() for place in places]
 
 
-def keep_pruned(
-    bench: Bench, pruned: Pruned, name: tuple[str, float], seed: int, folder: Path
-) -> None:
+def keep_pruned(bench: Bench, place: Place, pruned: Pruned) -> None:
     """Evaluates a smaller model as it is, unless that is done, and keeps what is left of it."""
-    if exists(folder / "result.json"):
+    if exists(place.pruned / "result.json"):
         return
-    rate = bench.recovery.training.learning_rate if bench.recovery and pruned.steps else 0.0
-    run = evaluated(bench, pruned.model, name, seed, rate, pruned.steps, pruned.seconds)
-    if bench.recovery is None:
-        save_small(bench, pruned.model, name, run)
+    run = evaluated(bench, place, pruned, place.seeds[0])
+    if not place.recovers:
+        save_first(bench, place, pruned.model, run)
     structure = structure_of(bench, pruned.model)
-    by_first(lambda: write_json(folder / "structure.json", vars(structure)))
-    by_first(lambda: write_run(run, folder, kept_alone))
+    by_first(lambda: write_json(place.pruned / "structure.json", vars(structure)))
+    by_first(lambda: write_run(run, place.pruned, kept_alone))
 
 
-def recover(bench: Bench, pruned: Pruned, name: tuple[str, float], seed: int, folder: Path) -> None:
+def recover(bench: Bench, place: Place, pruned: Pruned, seed: int) -> None:
     """Trains and evaluates a smaller model with one seed, unless that is done.
 
     Raises:
         ValueError: its way has taken all steps that there are.
     """
+    folder = place.recovered[seed]
     if exists(folder / "result.json"):
         return
-    assert bench.recovery is not None
     if (steps := bench.steps - pruned.steps) < 1:
         raise ValueError(
-            f"way {name[0]!r} took {pruned.steps} steps, and leaves none of {bench.steps} for its "
-            "recovery"
+            f"way {place.folder.name!r} took {pruned.steps} steps, and leaves none of "
+            f"{bench.steps} for its recovery"
         )
     fitted = bench.train(pruned.model, folder, seed=seed, steps=steps)
     spent = (pruned.steps + fitted.steps, pruned.seconds + fitted.seconds)
-    rate = bench.recovery.training.learning_rate
-    run = evaluated(bench, fitted.model, name, seed, rate, *spent)
-    save_small(bench, fitted.model, name, run)
+    run = evaluated(bench, place, Pruned(fitted.model, *spent), seed)
+    save_first(bench, place, fitted.model, run)
     by_first(lambda: write_run(run, folder))
 
 
-def evaluated(
-    bench: Bench,
-    model: Model,
-    name: tuple[str, float],
-    seed: int,
-    rate: float,
-    steps: int,
-    seconds: float,
-) -> Run:
+def evaluated(bench: Bench, place: Place, pruned: Pruned, seed: int) -> Run:
     """The scores of a smaller model on all evaluation sets."""
     scores, right = {}, {}
     for split, prepared in bench.data.evaluation.items():
-        scores[split], right[split] = evaluate(model, bench.data.task, prepared)
-    way, speedup = name
-    return Run(way, f"{speedup:g}x", seed, rate, steps, seconds, commit(), scores, right)
+        scores[split], right[split] = evaluate(pruned.model, bench.data.task, prepared)
+    rate = bench.recovery.training.learning_rate if bench.recovery and pruned.steps else 0.0
+    spent = (rate, pruned.steps, pruned.seconds, commit())
+    return Run(place.folder.name, place.name, seed, *spent, scores, right)
 
 
-def save_small(bench: Bench, model: Model, name: tuple[str, float], run: Run) -> None:
-    """`models/WAY/2x` of the first seed, as a Hugging Face folder."""
-    if run.seed != bench.seeds[0]:
-        return
-    folder = bench.out / "models" / name[0] / f"{name[1]:g}x"
-    save(model, folder, bench.data.tokenizer, run.scores, layout=bench.layout)
+def save_first(bench: Bench, place: Place, model: Model, run: Run) -> None:
+    """`models/WAY/2x` of the recipe's first seed, as a Hugging Face folder."""
+    if run.seed == bench.seeds[0]:
+        folder = bench.out / "models" / place.folder.name / place.name
+        save(model, folder, bench.data.tokenizer, run.scores, layout=bench.layout)
 
 
 def structure_of(bench: Bench, model: Model) -> Structure:

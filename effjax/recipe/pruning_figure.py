@@ -41,7 +41,7 @@ def draw(report: dict[str, Any], path: Path) -> None:
             ylabel=f"{report['metric']}, %",
         )
         panel.grid(alpha=0.3)
-        panel.legend(fontsize="x-small")
+        panel.legend(fontsize="x-small", handlelength=4)
     save(figure, path)
 
 

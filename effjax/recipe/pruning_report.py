@@ -157,7 +157,7 @@ def lines(report: Report) -> tuple[list[str], list[list[str]]]:
     for name in sets:
         header += [f"{name} {report['metric']}, pruned", "recovered", "of unpruned"]
     header += ["params", f"FLOPs {shape}", f"latency {shape}"]
-    header += [f"less {report['budget']['unit']}", "measured speed-up"]
+    header += [f"times less {report['budget']['unit']}", "measured speed-up"]
     size = report["model_size"]
     row = ["unpruned"]
     for name in sets:
