@@ -1,4 +1,4 @@
-"""SST-2: all-MiniLM-L6-v2 made 1.5 to 4 times as fast, in five ways, each with the same recovery.
+"""SST-2: all-MiniLM-L6-v2 made 1.5 to 4 times as fast, in seven ways, each with the same recovery.
 
     effjax data import glue/sst2 --source GLUE/SST-2     # only where TFDS cannot download by itself
     effjax run configs/prune_sst2.py
@@ -15,7 +15,16 @@ Not yet run.
 """
 
 from effjax.distill import SoftTargets, TaskLoss, Weighted
-from effjax.recipe import OneShot, Pruning, Recovery, RetrainingFree, Teacher, WhileTraining
+from effjax.recipe import (
+    FewerLayers,
+    OneShot,
+    Pruning,
+    Recovery,
+    RetrainingFree,
+    Teacher,
+    WhileTraining,
+    ZipLM,
+)
 from effjax.train import Training
 
 recipe = Pruning(
@@ -36,6 +45,8 @@ recipe = Pruning(
         OneShot(name="magnitude", criterion="magnitude"),
         OneShot(name="first-order", criterion="first_order"),
         RetrainingFree(name="retraining-free"),
+        FewerLayers(name="layers", order="importance"),
+        ZipLM(name="ZipLM"),
         WhileTraining(name="CoFi"),
     ),
     recovery=Recovery(

@@ -24,6 +24,7 @@ from effjax.hf.source import local_folder, model_folder, modules_of, read_object
 from effjax.hf.write import SHARD_SIZE, DType, write_json, write_model
 from effjax.layers.pooling import first_of_tokens, mean_of_tokens
 from effjax.models.base import Outputs, Runtime
+from effjax.models.factors import multiplied_out
 from effjax.models.model import Model
 from effjax.types import Array, Float
 

@@ -184,7 +184,7 @@ class EncoderConfig:
             name, _, field = instance.partition("/")
             for i in (i for i, layer in enumerate(self.layer_names) if layer == name):
                 layers[i] = layers[i].shrunk(field, kept)
-        widths = {name: len(keep[name]) for name in WIDTHS if name in keep}
+        widths: dict[str, Any] = {name: len(keep[name]) for name in WIDTHS if name in keep}
         if 0 in widths.values():
             raise ValueError(f"nothing is kept of {' and '.join(widths)}; expected some")
         if widths and not self.factorised:

@@ -180,6 +180,7 @@ def mean_loss(model: Model, encoded: Encoded, loss: Loss) -> float:
 @functools.partial(jax.jit, static_argnames="loss")
 def losses(model: Model, batch: Batch, loss: Loss) -> Float[Array, "examples"]:
     """Of every example in a batch."""
+
     def of_example(inputs: Batch, example: Batch) -> Array:
         return loss(apply(model.module, model.params, inputs), example)
 

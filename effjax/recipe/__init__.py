@@ -7,10 +7,20 @@ from effjax.recipe.pretraining import Pretraining
 from effjax.recipe.pruned import Recovery
 from effjax.recipe.pruning import Pruning
 from effjax.recipe.spec import Method, NewModel, Search, Stage, Student, Teacher
-from effjax.recipe.ways import Given, OneShot, Pruned, RetrainingFree, Way, WhileTraining
+from effjax.recipe.ways import (
+    FewerLayers,
+    Given,
+    OneShot,
+    Pruned,
+    RetrainingFree,
+    Way,
+    WhileTraining,
+    ZipLM,
+)
 
 __all__ = [
     "Distillation",
+    "FewerLayers",
     "Finetuning",
     "GeneralDistillation",
     "Given",
@@ -28,4 +38,5 @@ __all__ = [
     "Teacher",
     "Way",
     "WhileTraining",
+    "ZipLM",
 ]

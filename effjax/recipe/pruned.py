@@ -17,7 +17,7 @@ from effjax import measure
 from effjax.data.encode import Encoded
 from effjax.distill import CachedOutputs, Weighted, cache_outputs
 from effjax.files import write_json
-from effjax.hf.compact import sizes, with_sizes
+from effjax.hf.compact import sizes, whole_config, with_sizes
 from effjax.hf.write import Layout
 from effjax.models.base import Outputs, Runtime
 from effjax.models.costs import Costs
@@ -301,7 +301,7 @@ def save_first(bench: Bench, place: Place, model: Model, run: Run) -> None:
 
 def structure_of(bench: Bench, model: Model) -> Structure:
     """What is left in a smaller model."""
-    whole, (batch, length) = model.config.padded(), bench.shape
+    whole, (batch, length) = whole_config(model.architecture, model.config), bench.shape
     kept = sizes(model.table, model.architecture.table(whole))
     return Structure(
         kept=kept,

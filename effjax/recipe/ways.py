@@ -12,9 +12,9 @@ Another one, in a config or in a file of its own, is no more than
 """
 
 import abc
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 from effjax.data.encode import Encoded
 from effjax.models.costs import Costs
@@ -23,14 +23,23 @@ from effjax.prune import (
     CoFi,
     Reparam,
     activation,
+    alternate,
+    block_fisher,
+    bottom,
+    fewer_layers,
     first_order,
     fisher,
+    least_contributing,
+    least_important,
     magnitude,
     retraining_free,
     select,
     settled,
     shrink,
+    symmetric,
+    top,
     uniform,
+    ziplm,
 )
 from effjax.prune.scores import Criterion, Loss
 from effjax.train.loop import Fit
@@ -41,6 +50,7 @@ CRITERIA: Mapping[str, Criterion] = {
     "activation": activation,
     "first_order": first_order,
     "fisher": fisher,
+    "block_fisher": block_fisher,
 }
 """Those that `OneShot` knows; `effjax list criteria` has formulas and sources."""
 
@@ -93,6 +103,11 @@ class Given:
     def at_most(self) -> tuple[float, ...]:
         """The budget of every smaller model, in the costs' unit."""
         return tuple(self.costs.whole / speedup for speedup in self.speedups)
+
+    def cost(self, model: Model) -> float:
+        """What the heads and units that are left in a smaller model cost, with all else."""
+        there = model.table.instances
+        return self.costs.at({name: there.get(name, 0) for name in self.costs.of})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +176,59 @@ class RetrainingFree(Way):
         for at_most in given.at_most:
             gates = retraining_free(*what, at_most=at_most, multiples=given.multiples)
             yield Pruned(settled(given.model, gates))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZipLM(Way):
+    """Second-order removal, one calibration for the whole family; each model of it is recovered for
+    itself.
+
+    Source: arXiv 2302.04089; `effjax.prune.ziplm`.
+
+    Attributes:
+        trials: of its search, for each speed-up.
+    """
+
+    trials: int = 100
+
+    def models(self, given: Given) -> Iterator[Pruned]:
+        what = (given.model, given.encoded, given.loss, given.costs)
+        how: Any = {"multiples": given.multiples, "trials": self.trials, "seed": given.seed}
+        yield from map(Pruned, ziplm(*what, at_most=given.at_most, **how))
+
+
+ORDERS: Mapping[str, Callable[..., Sequence[int]]] = {
+    "top": top,
+    "bottom": bottom,
+    "alternate": alternate,
+    "symmetric": symmetric,
+}
+"""By where layers are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewerLayers(Way):
+    """As few whole layers less as the budget wants. Source: arXiv 2004.03844.
+
+    Attributes:
+        order: which layers go first, by where they are; "importance", by the loss without them; or
+            "contribution", by how little they change.
+    """
+
+    order: Literal["top", "bottom", "alternate", "symmetric", "importance", "contribution"]
+
+    def models(self, given: Given) -> Iterator[Pruned]:
+        model, depth = given.model, given.model.config.num_layers
+        if self.order == "importance":
+            order = least_important(model, given.encoded, given.loss, depth - 1)
+        elif self.order == "contribution":
+            order = least_contributing(model, given.encoded, depth - 1)
+        else:
+            order = ORDERS[self.order](
+                model, depth // 2 if self.order == "alternate" else depth - 1
+            )
+        for at_most in given.at_most:
+            yield Pruned(fewer_layers(model, order, given.cost, at_most=at_most))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,62 @@
+"""Ways to prune: that a recipe's settings reach what they name."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from effjax.data.encode import Encoded
+from effjax.measure import flop_costs
+from effjax.models import Model
+from effjax.prune import least_important, ziplm
+from effjax.recipe import FewerLayers, Given, Way, ZipLM
+from effjax.tree import flatten
+from tests.prune.conftest import encoded, loss, model  # noqa: F401
+
+
+@pytest.fixture
+def given(model: Model, encoded: Encoded, loss: Callable) -> Given:  # noqa: F811
+    """Two budgets, of which each leaves one layer or parts of both."""
+
+    def train(speedup: float, **_: Any) -> Any:
+        raise AssertionError("nothing is trained here")
+
+    how: dict[str, Any] = {"speedups": (1.3, 1.9), "multiples": {}, "seed": 3, "steps": 0}
+    costs = flop_costs(model, length=8)
+    return Given(model=model, encoded=encoded, loss=loss, costs=costs, train=train, **how)
+
+
+def arrays_of(way: Way, given: Given) -> list[dict[str, np.ndarray]]:
+    found = [pruned.model for pruned in way.models(given)]
+    sizes = [given.cost(small) for small in found]
+    assert all(x <= most for x, most in zip(sizes, given.at_most, strict=True))
+    return [flatten(small.params) for small in found]
+
+
+def test_the_family_is_that_of_one_run(given: Given) -> None:
+    ours = arrays_of(ZipLM(name="ZipLM", trials=2), given)
+    what = (given.model, given.encoded, given.loss, given.costs)
+    theirs = ziplm(*what, at_most=given.at_most, multiples={}, trials=2, seed=3)
+    for one, other in zip(ours, theirs, strict=True):
+        jax.tree.map(np.testing.assert_array_equal, one, flatten(other.params))
+
+
+@pytest.mark.parametrize(
+    ("order", "left"),
+    [("top", 0), ("bottom", 1), ("alternate", 0), ("symmetric", None), ("contribution", None)],
+)
+def test_the_first_layers_of_an_order_go(given: Given, order: Any, left: int | None) -> None:
+    name, whole = "attention/query/kernel", flatten(given.model.params)
+    for small in arrays_of(FewerLayers(name="layers", order=order), given):
+        assert "layer_1/attention/query/kernel" not in small
+        if left is not None:
+            np.testing.assert_array_equal(small[f"layer_0/{name}"], whole[f"layer_{left}/{name}"])
+
+
+def test_layers_go_by_the_loss_without_them(given: Given) -> None:
+    (gone,) = least_important(given.model, given.encoded, given.loss, 1)
+    name, whole = "attention/query/kernel", flatten(given.model.params)
+    small, _ = arrays_of(FewerLayers(name="layers", order="importance"), given)
+    np.testing.assert_array_equal(small[f"layer_0/{name}"], whole[f"layer_{1 - gone}/{name}"])
