@@ -2,7 +2,7 @@
 
 import pytest
 
-from effjax.table import Axis, Table, embedding, grouped, linear, norm, vector
+from effjax.table import Axis, Table, embedding, grouped, in_factors, linear, norm, vector
 
 D, H, K = Axis("D", 12, "hidden"), Axis("H", 3, "layer_0/heads"), Axis("K", 4)
 
@@ -80,3 +80,36 @@ def test_an_empty_axis_has_no_array() -> None:
 def test_paths_are_unique() -> None:
     with pytest.raises(ValueError, match=r"not unique: \['a', 'a'\]"):
         Table(vector("a", "bias", (D,), hf="x") + vector("a", "bias", (D,), hf="y"))
+
+
+def test_two_factors_have_the_axes_of_the_weight_and_the_rank_between() -> None:
+    rows = linear("layer_0/query", (D,), (H, K), hf="bert.query")
+    left, right, bias = in_factors(rows, {"layer_0/query/kernel": 2, "layer_9/up/kernel": 2})
+    assert (left.path, right.path) == ("layer_0/query/left", "layer_0/query/right")
+    assert (str(left), str(right)) == ("D -> Z", "Z -> H K")
+    assert (left.shape, right.shape, bias.shape) == ((12, 2), (2, 3, 4), (3, 4))
+    assert (left.hf_shape, right.hf_shape) == ((2, 12), (12, 2))
+    assert (left.role, right.role, left.rank, right.rank, bias.rank) == (
+        "kernel",
+        "kernel",
+        2,
+        2,
+        0,
+    )
+    V = Axis("V", 31, "vocabulary")
+    left, right = in_factors(embedding("word/embedding", V, D, hf="word"), {"word/embedding": 5})
+    assert (left.role, left.contracts, left.shape, left.hf_shape) == (
+        "embedding",
+        0,
+        (31, 5),
+        (31, 5),
+    )
+    assert (right.role, right.contracts, right.hf_shape) == ("kernel", 1, (12, 5))
+
+
+def test_what_is_no_product_cannot_be_two_factors() -> None:
+    with pytest.raises(ValueError, match="norm/scale cannot be two factors: it is no kernel"):
+        in_factors(norm("norm", D, hf="n"), {"norm/scale": 1})
+    rows = grouped("up", D, Axis("F", 18, "ffn"), 3, hf="up", hf_axes="(G O) I 1")
+    with pytest.raises(ValueError, match="cannot be two factors: its 3 groups tie"):
+        in_factors(rows, {"up/kernel": 1})

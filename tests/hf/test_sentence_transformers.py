@@ -21,6 +21,7 @@ from effjax.hf import (
     save_sentence_encoder,
 )
 from effjax.models.base import Outputs, Runtime
+from effjax.prune import factorised
 from effjax.tree import flatten
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "good", "bad", "film", "not"]
@@ -63,6 +64,17 @@ def test_the_modules_are_read_back(
     modules = json.loads((tmp_path / "out" / "modules.json").read_text())
     assert [module["type"] for module in modules] == [MODULES + kind for kind in kinds]
     assert all((tmp_path / "out" / module["path"]).is_dir() for module in modules)
+
+
+def test_weights_of_two_factors_are_written_as_one(tiny: Any, tmp_path: Path) -> None:
+    model = tiny()
+    small = factorised(model, {"layer_0/feedforward/up/kernel": 3, "embedding/word/embedding": 4})
+    save_sentence_encoder(SentenceEncoder(small, "mean", True, 16), tmp_path / "out")
+    again = read_sentence_encoder(tmp_path / "out").model
+    assert again.config.ranks == () and again.num_params == model.num_params
+    batch = {"input_ids": np.array([[3, 1, 4, 1, 5]])}
+    ours, theirs = (np.asarray(x(batch).last_hidden) for x in (again, small))
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
 def test_convert_keeps_the_modules(folder: Path, tmp_path: Path) -> None:
