@@ -198,7 +198,7 @@ def test_architectures_alone_say_what_each_supports(capsys: pytest.CaptureFixtur
         "sizes: base",
         "heads: masked-lm, sequence-classification, token-classification, question-answering, "
         "multiple-choice",
-        "shrinks: vocabulary, heads, ffn",
+        "shrinks: vocabulary, hidden, heads, ffn",
     ]
     assert printed.count("sizes: ") == printed.count("heads: ") == len(architectures())
 

@@ -13,11 +13,10 @@ from effjax.models import Model
 from effjax.prune import least_important, ziplm
 from effjax.recipe import FewerLayers, Given, Way, ZipLM
 from effjax.tree import flatten
-from tests.prune.conftest import encoded, loss, model  # noqa: F401
 
 
 @pytest.fixture
-def given(model: Model, encoded: Encoded, loss: Callable) -> Given:  # noqa: F811
+def given(model: Model, encoded: Encoded, loss: Callable) -> Given:
     """Two budgets, of which each leaves one layer or parts of both."""
 
     def train(speedup: float, **_: Any) -> Any:
