@@ -17,12 +17,12 @@ Not yet run.
 from effjax.distill import SoftTargets, TaskLoss, Weighted
 from effjax.recipe import (
     FewerLayers,
+    HardConcrete,
     OneShot,
     Pruning,
     Recovery,
     RetrainingFree,
     Teacher,
-    WhileTraining,
     ZipLM,
 )
 from effjax.train import Training
@@ -47,7 +47,7 @@ recipe = Pruning(
         RetrainingFree(name="retraining-free"),
         FewerLayers(name="layers", order="importance"),
         ZipLM(name="ZipLM"),
-        WhileTraining(name="CoFi"),
+        HardConcrete(name="CoFi"),
     ),
     recovery=Recovery(
         training=Training(epochs=4, batch_size=32, learning_rate=1e-4, dtype="bfloat16"),

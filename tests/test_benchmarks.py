@@ -220,6 +220,22 @@ def test_a_band_and_a_full_mask_are_timed(tmp_path: Path) -> None:
         assert entry["speedup"] > 0 and entry["band"]["bytes"] < entry["full"]["bytes"]
 
 
+@pytest.mark.slow
+def test_smaller_models_are_predicted_and_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EFFJAX_CACHE", str(tmp_path / "cache"))
+    small = ("--models", "2", "--in-torch", "1", "--points", "3", "--layers", "1", "--batch", "1")
+    out = tmp_path / "out.json"
+    run_script("smaller_models.py", *small, "--samples", "3", "--out", str(out))
+    results = json.loads(out.read_text())
+    rows = results["latency"]["models"]
+    assert [row["sizes"].keys() for row in rows] == 2 * [{"layer_0/heads", "layer_0/ffn"}]
+    assert all(0 < row["predicted"] <= 1 and row["measured"] > 0 for row in rows)
+    (row,) = results["torch"]["models"]
+    assert row["flops"] >= 1 and row["share"] == pytest.approx(row["speedup"] / row["flops"])
+
+
 @pytest.fixture
 def sst2(assets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """SST-2 where the scripts look for it; the folder of its teacher."""

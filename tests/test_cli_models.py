@@ -10,6 +10,7 @@ import pytest
 
 from effjax import cache
 from effjax.cli import main
+from effjax.commands.torch_speed import torch_speed
 from effjax.data.wordpiece import train_wordpiece
 from effjax.hf import (
     SentenceEncoder,
@@ -20,8 +21,10 @@ from effjax.hf import (
     save_pretrained,
     save_sentence_encoder,
 )
+from effjax.measure import cost
 from effjax.models.base import Runtime
 from effjax.models.model import create
+from effjax.prune import shrink
 from effjax.tree import flatten
 
 TEXTS = ["the film is good", "the film is not good", "a bad film , but a good end"]
@@ -187,12 +190,29 @@ def test_measure_makes_a_latency_table(
 
 def test_verify_passes_and_fails(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", str(folder)]) == 0
-    assert "BertForSequenceClassification" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "BertForSequenceClassification" in printed
+    assert f"{from_pretrained(folder).num_params:,} parameters in torch, " in printed
     report = SimpleNamespace(ok=False)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
         patch.setattr("effjax.hf.verify", lambda folder: report)
         main(["verify", str(folder)])
     assert ended.value.code == 1
+
+
+def test_verify_tells_the_speed_in_torch(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a smaller model, and that it does not read so much."""
+    whole = from_pretrained(folder)
+    with pytest.raises(ValueError, match=f"reads {whole.config.max_length} tokens; its speed"):
+        torch_speed(folder, length=whole.config.max_length + 1)
+    small = shrink(whole, {"layer_0/ffn": np.arange(1)})
+    save_pretrained(small, tmp_path / "small", layout="compact")
+    assert main(["verify", str(tmp_path / "small"), "--speed"]) == 0
+    flops = [cost(x, batch=8, length=128).product_flops for x in (whole, small)]
+    fewer = f"with {flops[0] / flops[1]:.2f} times fewer FLOPs"
+    assert flops[0] > flops[1] and fewer in capsys.readouterr().out
 
 
 def test_prune_removes_the_tokens_that_texts_do_not_need(

@@ -49,16 +49,24 @@ class Verify:
     Exits with code 1 if the two differ.
 
     Example: effjax verify out/bert
+    Example: effjax verify out/compact --speed
     """
 
     folder: Positional[Annotated[str, arg(metavar="FOLDER")]]
     """A model folder or hub id."""
+
+    speed: bool = False
+    """Time it in torch too, 8 rows of 128 tokens, in turns with the stock model of config.json."""
 
     def __call__(self) -> None:
         from effjax.hf import verify
 
         report = verify(self.folder)
         print(report)
+        if self.speed:
+            from effjax.commands.torch_speed import torch_speed
+
+            print(torch_speed(self.folder))
         if not report.ok:
             raise SystemExit(1)
 

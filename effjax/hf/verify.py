@@ -3,7 +3,7 @@
 The only module of effjax that imports torch, and only when it runs.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +44,8 @@ class VerifyReport:
         missing, unexpected: parameters of that class that the folder lacks, and the reverse.
         mismatched: parameters whose shapes differ.
         differences: the largest absolute difference by what was compared and number of tokens.
+        params: parameters of the model in torch.
+        bytes: of the folder's weights.
     """
 
     folder: Path
@@ -52,6 +54,8 @@ class VerifyReport:
     unexpected: tuple[str, ...]
     mismatched: tuple[str, ...]
     differences: Mapping[str, Mapping[int, float]]
+    params: int
+    bytes: int
 
     @property
     def largest(self) -> float:
@@ -75,6 +79,7 @@ class VerifyReport:
             lines += [f"{name:{width}}" + "".join(f"  {by_length[n]:10.2e}" for n in lengths)]
         for kind in ("missing", "unexpected", "mismatched"):
             lines += [f"{kind} keys: {', '.join(getattr(self, kind)) or 'none'}"]
+        lines += [f"{self.params:,} parameters in torch, {self.bytes / 1e6:,.1f} MB of weights"]
         verdict = "the same" if self.ok else "NOT the same"
         return "\n".join([*lines, f"{verdict} (tolerance {TOLERANCE:g})"])
 
@@ -94,7 +99,8 @@ def verify(folder: str | Path, reference: Model | None = None) -> VerifyReport:
     """
     source = local_folder(folder)
     model = (reference or from_pretrained(source)).replace(runtime=Runtime.plain())
-    hf_model, info = load_stock(model, model_folder(source))
+    weights = model_folder(source)
+    hf_model, info = load_stock(model, weights)
     longest = model.config.max_length
     differences: dict[str, dict[int, float]] = {}
     for length in sorted({min(n, longest) for n in LENGTHS}):
@@ -106,7 +112,40 @@ def verify(folder: str | Path, reference: Model | None = None) -> VerifyReport:
     )
     mismatched = tuple(sorted(str(name) for name, *_ in info["mismatched_keys"]))
     hf_class = type(hf_model).__name__
-    return VerifyReport(source, hf_class, missing, unexpected, mismatched, differences)
+    keys = (missing, unexpected, mismatched)
+    params = sum(x.numel() for x in hf_model.parameters())
+    size = sum(file.stat().st_size for file in weights.glob("*.safetensors"))
+    return VerifyReport(source, hf_class, *keys, differences, params, size)
+
+
+def torch_calls(
+    folder: str | Path, model: Model, *, batch: int, length: int
+) -> dict[str, Callable[[], None]]:
+    """Forward passes in torch, on full rows: of the "stock" model of the folder's config.json, with
+    weights of no meaning, and of the folder's "own" one.
+
+    Args:
+        model: the folder, as effjax reads it.
+    """
+    source = model_folder(local_folder(folder))
+    own, _ = load_stock(model, source)
+    import torch
+    import transformers
+
+    stock = getattr(transformers, model.architecture.head_spec(model.config.head).hf_class)
+    config = transformers.AutoConfig.from_pretrained(source)
+    shape = (batch, 2, length) if model.config.head == "multiple-choice" else (batch, length)
+    words = [i for i in range(model.config.vocab_size) if i != model.config.pad_token_id]
+    ids = torch.from_numpy(np.random.default_rng(0).choice(words, shape))
+
+    def call(hf_model: Any) -> Callable[[], None]:
+        def run() -> None:
+            with torch.inference_mode():
+                hf_model(input_ids=ids, attention_mask=torch.ones_like(ids))
+
+        return run
+
+    return {"stock": call(stock(config).eval()), "own": call(own)}
 
 
 def load_stock(model: Model, folder: Path) -> tuple[Any, Mapping[str, Any]]:

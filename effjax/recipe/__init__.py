@@ -8,22 +8,25 @@ from effjax.recipe.pruned import Recovery
 from effjax.recipe.pruning import Pruning
 from effjax.recipe.spec import Method, NewModel, Search, Stage, Student, Teacher
 from effjax.recipe.ways import (
+    BlockMovement,
     FewerLayers,
     Given,
+    HardConcrete,
     OneShot,
     Pruned,
     RetrainingFree,
     Way,
-    WhileTraining,
     ZipLM,
 )
 
 __all__ = [
+    "BlockMovement",
     "Distillation",
     "FewerLayers",
     "Finetuning",
     "GeneralDistillation",
     "Given",
+    "HardConcrete",
     "Method",
     "NewModel",
     "OneShot",
@@ -37,6 +40,5 @@ __all__ = [
     "Student",
     "Teacher",
     "Way",
-    "WhileTraining",
     "ZipLM",
 ]

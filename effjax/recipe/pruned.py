@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax.numpy as jnp
 
@@ -47,10 +47,12 @@ class Recovery:
     Attributes:
         training: for how long, and how; a way that trained already has what is left of it.
         objective: what is minimised; the model before pruning is its teacher.
+        teacher_runs: "once", its outputs being kept in memory, or in "every step".
     """
 
     training: Training
     objective: Weighted
+    teacher_runs: Literal["once", "every step"] = "once"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -171,10 +173,12 @@ class Bench:
     bars: Bars
 
     @functools.cached_property
-    def teachers(self) -> dict[str, CachedOutputs]:
-        """What the objective reads of the fine-tuned model, which is run once."""
+    def teachers(self) -> dict[str, Model | CachedOutputs]:
+        """What the objective reads of the fine-tuned model; itself, where it runs in every step."""
         assert self.recovery is not None
         needs = self.recovery.objective.needs(self.model.config, {self.name: self.model.config})
+        if self.recovery.teacher_runs == "every step":
+            return dict.fromkeys(needs, self.model)
         progress = self.bars.counting(f"{self.name}'s outputs")
         data = self.data.transfer
         return {x: cache_outputs(self.model, data, y, progress=progress) for x, y in needs.items()}

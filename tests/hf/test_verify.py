@@ -83,15 +83,18 @@ def test_missing_unexpected_and_mismatched_keys_are_found(tiny: Any, checkpoint:
 
 def test_the_report_is_a_table_and_nan_is_a_difference() -> None:
     found = {"embedding": {9: 1e-7, 33: 2e-7}, "layer 1": {9: 3e-7, 33: 4e-7}}
-    report = VerifyReport(Path("out"), "BertModel", (), (), (), found)
+    report = VerifyReport(Path("out"), "BertModel", (), (), (), found, 1234, 5_600_000)
     assert report.ok
     lines = str(report).splitlines()
     assert lines[0].startswith("out: BertModel")
     assert lines[2].split() == ["embedding", "1.00e-07", "2.00e-07"]
-    assert lines[-1] == "the same (tolerance 0.0001)"
+    assert lines[-2:] == [
+        "1,234 parameters in torch, 5.6 MB of weights",
+        "the same (tolerance 0.0001)",
+    ]
     for value in (float("nan"), float("inf"), 2e-4):
         bad = {**found, "logits": {9: 0.0, 33: value}}
-        assert not VerifyReport(Path("out"), "BertModel", (), (), (), bad).ok
+        assert not VerifyReport(Path("out"), "BertModel", (), (), (), bad, 0, 0).ok
 
 
 def test_without_torch_the_error_says_how_to_get_it(

@@ -1,6 +1,7 @@
 """Ways to prune: that a recipe's settings reach what they name."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -10,8 +11,9 @@ import pytest
 from effjax.data.encode import Encoded
 from effjax.measure import flop_costs
 from effjax.models import Model
-from effjax.prune import least_important, ziplm
-from effjax.recipe import FewerLayers, Given, Way, ZipLM
+from effjax.prune import Movement, least_important, ziplm
+from effjax.recipe import BlockMovement, FewerLayers, Given, Way, ZipLM
+from effjax.train.loop import Fit
 from effjax.tree import flatten
 
 
@@ -25,6 +27,34 @@ def given(model: Model, encoded: Encoded, loss: Callable) -> Given:
     how: dict[str, Any] = {"speedups": (1.3, 1.9), "multiples": {}, "seed": 3, "steps": 0}
     costs = flop_costs(model, length=8)
     return Given(model=model, encoded=encoded, loss=loss, costs=costs, train=train, **how)
+
+
+def test_blocks_that_learn_to_go_leave_whole_heads_and_units(
+    given: Given,
+) -> None:
+    """Those whose scores are lowest wherever they are read."""
+    asked, table = [], given.model.table
+
+    def train(speedup: float, *, reparam: Movement, steps: int) -> Fit:
+        asked.append((reparam.sparsity, steps))
+        learned: Any = reparam.init(jax.random.key(0), table)
+        for name in ("attention/output", "feedforward/down"):
+            path = f"layer_0/{name}/kernel"
+            learned[path] = learned[path].at[:, 1:, :].set(-1.0)
+        return Fit(given.model, {}, learned, steps=5, seconds=2.0, loss=0.0)
+
+    costs = given.costs
+    with_steps = replace(given, train=train, steps=10, speedups=(1.3,))
+    way = BlockMovement(name="blocks", share=0.6, block=(4, 12))
+    (pruned,) = way.models(with_steps)
+    target = (costs.whole - costs.whole / 1.3) / (costs.whole - costs.base)
+    assert asked == [(pytest.approx(target), 6)]
+    assert (pruned.steps, pruned.seconds) == (5, 2.0)
+    layer, whole = pruned.model.config.layers[0], given.model.config.layers[0]
+    assert 0 < layer.heads < whole.heads and 0 < layer.ffn < whole.ffn
+    name = "layer_0/feedforward/down/kernel"
+    ours, theirs = (flatten(x.params)[name] for x in (pruned.model, given.model))
+    np.testing.assert_array_equal(ours, theirs[: len(ours)])
 
 
 def arrays_of(way: Way, given: Given) -> list[dict[str, np.ndarray]]:

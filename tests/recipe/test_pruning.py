@@ -24,6 +24,7 @@ from effjax.models.model import Model
 from effjax.prune import select, shrink, uniform
 from effjax.recipe import (
     Given,
+    HardConcrete,
     OneShot,
     Pruned,
     Pruning,
@@ -31,7 +32,6 @@ from effjax.recipe import (
     RetrainingFree,
     Teacher,
     Way,
-    WhileTraining,
     pruned,
     pruning_figure,
 )
@@ -310,7 +310,7 @@ def test_a_latency_table_stays_with_the_experiment(
 @pytest.mark.slow
 def test_all_ways_train_for_as_long(out: Path, tmp_path: Path) -> None:
     """A way that prunes while it trains has the rest of its steps as recovery."""
-    ways = (WhileTraining(name="CoFi", share=0.75), RetrainingFree(name="retraining-free"))
+    ways = (HardConcrete(name="CoFi", share=0.75), RetrainingFree(name="retraining-free"))
     recovery = Recovery(
         training=replace(SMALL, epochs=2), objective=Weighted(soft=(1.0, SoftTargets()))
     )
@@ -340,7 +340,7 @@ def test_all_ways_train_for_as_long(out: Path, tmp_path: Path) -> None:
         ({"ways": (FirstLayer(name="teacher"),)}, "a name of its own for each"),
         ({"ways": (FirstLayer(name="runs"),)}, '"runs" and "models" are folders'),
         (
-            {"ways": (WhileTraining(name="CoFi"),), "recovery": None},
+            {"ways": (HardConcrete(name="CoFi"),), "recovery": None},
             "way 'CoFi' prunes while it trains, and recovery, which says how, is None",
         ),
         ({"calibration": 0}, "calibration is 0; expected 1 example or more"),
@@ -356,9 +356,9 @@ def test_ways_that_make_no_sense_are_one_line() -> None:
     with pytest.raises(ValueError, match="way 'x': there is no criterion 'size'; there are unifo"):
         OneShot(name="x", criterion="size")
     with pytest.raises(ValueError, match=r"way 'x': share is 1\.0; expected above 0, below 1"):
-        WhileTraining(name="x", share=1.0)
+        HardConcrete(name="x", share=1.0)
     with pytest.raises(ValueError, match=r"CoFi: warmup is 2\.0"):
-        WhileTraining(name="x", warmup=2.0)
+        HardConcrete(name="x", warmup=2.0)
 
 
 @pytest.mark.parametrize(
