@@ -60,7 +60,7 @@ class Structure:
     """What is left of a model.
 
     Attributes:
-        kept: heads and units of every layer.
+        kept: hidden states, and heads and units of every layer.
         fields: of a config.json, layers being of one size in it.
         params: all parameters.
         flops: of the matrix products, at the recipe's shape.

@@ -48,7 +48,9 @@ def rows(length: int, packed: bool) -> tuple[Any, Any]:
     return jnp.asarray(token), jnp.asarray(np.where(token, segment, 0))
 
 
-@pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
+@pytest.mark.parametrize(
+    "packed", [pytest.param(False, marks=pytest.mark.slow), True], ids=["padded", "packed"]
+)
 @pytest.mark.parametrize(("reach", "length"), EDGES)
 def test_a_band_gives_what_full_scores_give(reach: int, length: int, packed: bool) -> None:
     """Outputs of tokens, and every gradient, at lengths around the edges of blocks."""

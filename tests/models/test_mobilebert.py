@@ -143,13 +143,10 @@ def test_without_heads_there_is_no_bottleneck_for_them() -> None:
     assert left == {"layer_1/attention/output/bias"}
 
 
-@pytest.mark.parametrize(
-    ("instance", "reason"),
-    [("hidden", "the mean in every norm"), ("embedding", "splits the hidden vector at the width")],
-)
-def test_what_cannot_shrink_says_why(instance: str, reason: str) -> None:
-    with pytest.raises(ValueError, match=f"'{instance}', which cannot shrink: .*{reason}"):
-        shrink(variant("released").model, {instance: np.array([0])})
+def test_what_cannot_shrink_says_why() -> None:
+    reason = "'embedding', which cannot shrink: .* splits the hidden vector at the width"
+    with pytest.raises(ValueError, match=reason):
+        shrink(variant("released").model, {"embedding": np.array([0])})
 
 
 def test_a_bare_model_reads_its_first_token_as_pooled(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_groups_fix_what_is_between_them_alone(
 
 
 def test_the_hidden_size_is_refused_for_its_own_reason() -> None:
-    with pytest.raises(ValueError, match="'hidden', which cannot shrink: the mean in every norm"):
+    with pytest.raises(ValueError, match="'hidden', which cannot shrink: its 2 groups tie"):
         shrink(variant("all").model, {"hidden": np.array([0])})
 
 

@@ -122,13 +122,14 @@ def test_half_of_it_goes_and_the_task_is_learned(
 
 def test_another_budget_takes_the_most_probable_parameters(model: Model) -> None:
     """Within FLOPs, and of whole multiples; a gate of something likely has its typical value."""
-    cofi, random = CoFi(target=0.5), np.random.default_rng(1)
+    cofi, random = CoFi(target=0.5, hidden=False), np.random.default_rng(1)
     learned: Any = cofi.init(jax.random.key(0), model.table)
     learned["inner"] = {x: jnp.asarray(random.normal(size=n)) for x, n in gated(model).items()}
     costs = flop_costs(model, length=8)
     at_most = 0.7 * costs.whole
     gates = cofi.within(learned, model, costs, at_most=at_most, multiples={"ffn": 3})
     left = kept(gates)
+    assert "hidden" not in left
     assert costs.at({name: len(indices) for name, indices in left.items()}) <= at_most
     for name, indices in left.items():
         assert len(indices) in ((0, 3, 6, 7) if name.endswith("ffn") else range(4))

@@ -53,6 +53,7 @@ def trained(
     return losses, {path: np.asarray(x) for path, x in flatten(state.params).items()}
 
 
+@pytest.mark.slow
 def test_a_rate_of_zero_is_training_without_it(model: Model, encoded: Encoded) -> None:
     (losses, params), (ours, found) = (
         trained(model, encoded, reparam, steps=3) for reparam in (None, LayerDrop(rate=0.0))

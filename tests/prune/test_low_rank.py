@@ -225,6 +225,7 @@ def test_gradients_follow_from_those_of_the_weight(model: Model) -> None:
         np.testing.assert_allclose(found, left.T @ of_weight, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_it_is_trained_like_any_other(model: Model, encoded: Encoded, tmp_path: Path) -> None:
     small = factorised(model, {QUERY: 2, UP: 2, WORDS: 4})
     training = Training(epochs=1, batch_size=35, learning_rate=1e-2)

@@ -86,9 +86,9 @@ def gradient(loss: Callable[[Any], Any]) -> Callable[[Any], Any]:
 @pytest.mark.parametrize(
     "movement",
     [
-        Movement(sparsity=0.6),
+        pytest.param(Movement(sparsity=0.6), marks=pytest.mark.slow),
         Movement(sparsity=0.6, block=(5, 100)),
-        SoftMovement(weight=1.0, block=(4, 3)),
+        pytest.param(SoftMovement(weight=1.0, block=(4, 3)), marks=pytest.mark.slow),
     ],
     ids=["weights", "blocks", "soft"],
 )
@@ -257,6 +257,7 @@ def right(model: Model, encoded: Encoded) -> float:
     return float((predict(model, encoded).argmax(-1) == encoded.labels).mean())
 
 
+@pytest.mark.slow
 def test_a_model_is_trained_into_blocks(model: Model, encoded: Encoded, tmp_path: Path) -> None:
     """It is as sparse as was asked for, has learned its task, and really becomes smaller."""
     movement = Movement(sparsity=0.75, block=(4, 4), learning_rate=0.1)

@@ -169,6 +169,7 @@ def test_what_products_read_is_what_attention_gives(model: Model, encoded: Encod
     np.testing.assert_allclose(found[paths[1]][0], context, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_contributions_are_of_tokens_alone(model: Model, encoded: Encoded, loss: Callable) -> None:
     """Products of contributions, added up example by example without padding."""
     arrays = flatten(model.params)

@@ -166,7 +166,7 @@ def test_numbers_are_those_of_models_made_by_hand(out: Path, without: Path) -> N
         at_most = costs.whole / made["speedup"]
         keep = select(scores, costs, at_most=at_most, multiples={"ffn": 32})
         small = shrink(model, keep)
-        assert made["kept"] == {name: len(indices) for name, indices in keep.items()}
+        assert made["kept"] == {"hidden": 16, **{name: len(x) for name, x in keep.items()}}
         assert (made["params"], made["file_bytes"]) == (small.num_params, measure.file_size(small))
         assert made["before"]["scores"]["validation"] == evaluate(small, data.task, validation)[0]
     report = report_of(out)
@@ -190,7 +190,7 @@ def test_removed_layers_are_gone_in_what_is_measured(without: Path) -> None:
     *_, made = report_of(without)["pruned"]
     model = hf.from_pretrained(without / "teacher")
     one = init_student(model, layers=(0,))
-    assert made["kept"] == {"layer_0/heads": 2, "layer_0/ffn": 64}
+    assert made["kept"] == {"hidden": 16, "layer_0/heads": 2, "layer_0/ffn": 64}
     assert made["params"] == one.num_params
     assert made["flops"] == measure.cost(one, length=8).product_flops
     structure = pruned.read_structure(without / "runs" / "first layer" / "2x" / "pruned-0")
@@ -299,7 +299,7 @@ def test_a_latency_table_stays_with_the_experiment(
     report = report_of(folder)
     assert report["budget"] == {"unit": "seconds", "whole": 6e-3, "table_other_cores": 1.5}
     (made,) = report["pruned"]
-    shares = [n / report["model_parts"][name] for name, n in made["kept"].items()]
+    shares = [made["kept"][name] / n for name, n in report["model_parts"].items()]
     assert made["predicted_cost"] == pytest.approx(2e-3 + 1e-3 * sum(shares))
     assert made["predicted_cost"] <= 6e-3 / 1.5
     assert "cores busy: latencies are not to be trusted" in (folder / "table.md").read_text()

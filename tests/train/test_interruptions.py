@@ -87,7 +87,10 @@ def test_the_history_of_a_cut_run_is_that_of_a_whole_one(
 
 # Where one array cannot be read, orbax drops the reads of the others while they are under way.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("damage", ["flipped", "truncated", "missing"])
+@pytest.mark.parametrize(
+    "damage",
+    ["flipped", *(pytest.param(x, marks=pytest.mark.slow) for x in ("truncated", "missing"))],
+)
 def test_a_damaged_checkpoint_is_left_out_and_the_one_before_is_used(
     model: Model,
     encoded: Encoded,

@@ -120,7 +120,9 @@ def test_a_step_with_a_gradient_that_is_not_finite_is_left_out(
     assert all(jax.tree.leaves(jax.tree.map(np.array_equal, kept, now)))
 
 
-@pytest.mark.parametrize(("times", "skipped"), [(2.0, 1.0), (1e6, 0.0)])
+@pytest.mark.parametrize(
+    ("times", "skipped"), [(2.0, 1.0), pytest.param(1e6, 0.0, marks=pytest.mark.slow)]
+)
 def test_a_spike_is_left_out_once_norms_have_settled(
     still: Model, encoded: Encoded, times: float, skipped: float
 ) -> None:

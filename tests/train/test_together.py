@@ -70,6 +70,7 @@ def test_students_are_what_they_would_be_alone(
         assert looks[-1][f"loss/{i}"] == pytest.approx(own, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_shared_teacher_runs_once(model: Model, encoded: Encoded) -> None:
     """Three students take three steps of a student without a teacher, and one teacher."""
     batches = batches_of(model, encoded, TRAINING, seed=0, masking=None)
@@ -97,6 +98,7 @@ def test_a_shared_teacher_runs_once(model: Model, encoded: Encoded) -> None:
     assert added == pytest.approx(teacher, rel=0.1)
 
 
+@pytest.mark.slow
 def test_students_go_on_where_they_were_stopped(
     model: Model, encoded: Encoded, tmp_path: Path
 ) -> None:
