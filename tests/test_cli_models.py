@@ -175,6 +175,7 @@ def test_measure_compares_two_folders(folder: Path, capsys: pytest.CaptureFixtur
     assert f"times as fast as {folder}" in shown
 
 
+@pytest.mark.slow
 def test_measure_makes_a_latency_table(
     folder: Path,
     tmp_path: Path,

@@ -61,8 +61,8 @@ def in_batch(
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """`moments` of one batch."""
     rows = {path: model.table.by_path[path] for path in paths}
-    outputs, ours = reading(model.module, model.params, batch, paths, gates)
-    _, theirs = reading(model.module, model.params, batch, paths, others)
+    outputs, ours = reading(model, batch, paths, gates)
+    _, theirs = reading(model, batch, paths, others)
     assert outputs.mask is not None
     token_T = outputs.mask.reshape(-1, 1)
 

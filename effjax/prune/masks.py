@@ -164,7 +164,7 @@ def squares_in_batch(
     model: Model, batch: Batch, paths: tuple[str, ...]
 ) -> dict[str, Float[Array, "inputs"]]:
     """sum_t x_ti^2 of one batch, by the path of the kernel."""
-    outputs, read = reading(model.module, model.params, batch, paths, None)
+    outputs, read = reading(model, batch, paths, None)
     assert outputs.mask is not None
     totals = {}
     for path in paths:

@@ -45,7 +45,7 @@ def in_batch(
     """`second_moments` of one batch, whose examples are all but those that only fill it up."""
     rows = {path: model.table.by_path[path] for path in paths}
     kernels = [path for path, row in rows.items() if row.role == "kernel"]
-    outputs, read = reading(model.module, model.params, batch, kernels, None)
+    outputs, read = reading(model, batch, kernels, None)
     assert outputs.mask is not None
     there = {"token": outputs.mask.ravel(), "sequence": example_N}
     found = {path: of_kernel(rows[path], read[path], there) for path in kernels}

@@ -49,7 +49,7 @@ def test_two_factors_compute_what_the_weight_does(pair: Build, name: str) -> Non
     assert_close(both.apply(multiplied_out(half), both.batch), want, both.mask)
     with jax.disable_jit():
         kernels = [row.path for row in half.table if row.rank and row.role == "kernel"]
-        _, read = reading(half.module, half.params, both.batch, kernels, None)
+        _, read = reading(half, both.batch, kernels, None)
     for path, found in read.items():
         row = half.table.by_path[path]
         inputs = row.shape[: row.contracts]

@@ -151,7 +151,7 @@ def test_a_gate_takes_away_what_products_read(pair: Build, name: str) -> None:
         return
     rows = {row.path: row for instance in gated(model) for row in readers(table, instance)}
     with jax.disable_jit():
-        outputs, whole = reading(model.module, model.params, both.batch, rows, None)
+        outputs, whole = reading(model, both.batch, rows, None)
     hidden = np.asarray(outputs.last_hidden)
     np.testing.assert_allclose(hidden, both.ours.last_hidden, atol=TOLERANCE)
     uses = [model.config.layer_names.count(path.partition("/")[0]) for path in rows]
@@ -159,7 +159,7 @@ def test_a_gate_takes_away_what_products_read(pair: Build, name: str) -> None:
     for instance in list(gated(model))[:2]:
         closed = {instance: jnp.asarray(open_gates(model)[instance]).at[0].set(0.0)}
         with jax.disable_jit():
-            _, gone = reading(model.module, model.params, both.batch, rows, closed)
+            _, gone = reading(model, both.batch, rows, closed)
         for row in readers(table, instance):
             size = table.instances[instance]
             before, after = (flat(x[row.path][0], row) for x in (whole, gone))

@@ -102,6 +102,7 @@ def fitted(model: Model, encoded: Encoded, tmp_path_factory: pytest.TempPathFact
     return trained(model, encoded, folder), read_history(folder)
 
 
+@pytest.mark.slow
 def test_half_of_it_goes_and_the_task_is_learned(
     model: Model, encoded: Encoded, fitted: Any
 ) -> None:
@@ -139,6 +140,7 @@ def test_another_budget_takes_the_most_probable_parameters(model: Model) -> None
         np.testing.assert_allclose(gates[name][indices], want[indices], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_what_is_learned_is_kept_over_an_interruption(
     model: Model, encoded: Encoded, fitted: Any, tmp_path: Path
 ) -> None:

@@ -145,7 +145,7 @@ def test_no_matrix_of_that_rank_is_nearer(model: Model, path: str) -> None:
 def read(model: Model) -> dict[str, np.ndarray]:
     """All that a weight is multiplied by, of some examples without any padding."""
     paths, found = (QUERY, "layer_1/attention/output/kernel", DOWN, POOLER), {}
-    read_of = jax.jit(lambda x: reading(model.module, model.params, x, paths, None)[1])
+    read_of = jax.jit(lambda x: reading(model, x, paths, None)[1])
     for length in np.unique(FEW.lengths):
         alike = FEW.offsets[:-1][FEW.lengths == length]
         ids = FEW.input_ids[alike[:, None] + np.arange(length)]

@@ -70,6 +70,8 @@ def test_transformers_loads_a_narrow_student(tmp_path: Path) -> None:
 
 
 def test_an_architecture_without_a_narrower_kind_is_one_line() -> None:
-    model = create("squeezebert", size="uncased", key=jax.random.key(0), num_hidden_layers=1)
+    model = create(
+        "squeezebert", size="uncased", key=jax.random.key(0), num_hidden_layers=1, vocab_size=8
+    )
     with pytest.raises(ValueError, match=r"squeezebert cannot become narrower: its . groups tie"):
         narrowed(model, model.config.hidden // 2)

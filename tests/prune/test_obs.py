@@ -134,7 +134,7 @@ def product_of(model: Model, encoded: Encoded, path: str) -> np.ndarray:
     ids[mask] = encoded.input_ids
     batch = {"input_ids": jnp.asarray(ids), "attention_mask": jnp.asarray(mask, jnp.int32)}
     with jax.disable_jit():
-        _, found = reading(model.module, model.params, batch, (path,), None)
+        _, found = reading(model, batch, (path,), None)
     x = np.asarray(flat(found[path][0], row))[mask.ravel()]
     return x @ np.asarray(kernel).reshape(x.shape[1], -1)
 

@@ -20,6 +20,7 @@ from effjax.prune import (
     fisher,
     gated,
     magnitude,
+    settled,
     shrink,
     uniform,
 )
@@ -162,7 +163,7 @@ def test_equal_scores_are_in_the_order_of_removal(scores_by: Callable) -> None:
 def test_what_products_read_is_what_attention_gives(model: Model, encoded: Encoded) -> None:
     batch = {"input_ids": jnp.asarray(alone(encoded, 0)["input_ids"])}
     paths = ("layer_0/attention/query/kernel", "layer_1/attention/output/kernel")
-    outputs, found = reading(model.module, model.params, batch, paths, None)
+    outputs, found = reading(model, batch, paths, None)
     np.testing.assert_array_equal(found[paths[0]][0], outputs.embedded)
     scores, values = (jnp.asarray(outputs.of_layer(name, 2)) for name in ("scores", "v"))
     context = jnp.einsum("bhlm,bhmk->blhk", jax.nn.softmax(scores, -1), values)
@@ -186,7 +187,7 @@ def test_contributions_are_of_tokens_alone(model: Model, encoded: Encoded, loss:
         for example in range(len(some)):
             batch = {"input_ids": jnp.asarray(alone(encoded, example)["input_ids"])}
             with jax.disable_jit():
-                _, read = reading(model.module, model.params, batch, (path,), None)
+                _, read = reading(model, batch, (path,), None)
             h = np.asarray(read[path][0]).reshape(-1, size, kernel.shape[1])
             parts = np.einsum("tik,iko->ito", h, kernel)
             total = total + np.einsum("ito,jto->ij", parts, parts)
@@ -203,3 +204,12 @@ def test_uniform_scores_follow_their_seed_and_are_per_parameter(
         np.testing.assert_array_equal(score, same[instance])
         assert not np.array_equal(score, other[instance])
         assert (score >= 0).all() and (score < sizes[instance.partition("/")[2]]).all()
+
+
+def test_what_is_read_is_that_of_the_narrower_model(model: Model, encoded: Encoded) -> None:
+    """Where some of the hidden states are closed."""
+    gate, names = jnp.ones(12).at[np.array([2, 7])].set(0.0), ("layer_1/heads", "layer_1/ffn")
+    found, _ = moments(model, encoded, names, gates={"hidden": gate})
+    want, _ = moments(settled(model, {"hidden": gate}), encoded, names)
+    for path, matrix in want.items():
+        np.testing.assert_allclose(found[path], matrix, rtol=1e-4, atol=1e-5 * np.abs(matrix).max())

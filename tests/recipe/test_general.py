@@ -106,7 +106,9 @@ def test_the_student_is_a_folder_of_transformers(out: Path) -> None:
     np.testing.assert_allclose(np.asarray(ours(inputs).last_hidden), want.numpy(), atol=1e-5)
 
 
-@pytest.mark.parametrize("logits_at", ["masked tokens", "all tokens"])
+@pytest.mark.parametrize(
+    "logits_at", ["masked tokens", pytest.param("all tokens", marks=pytest.mark.slow)]
+)
 def test_masked_words_and_the_teacher_s_logits(
     folder: Path, logits_at: str, tmp_path: Path
 ) -> None:

@@ -137,6 +137,7 @@ def test_transformers_loads_the_masked_lm(masked_lm: Path) -> None:
     assert "held_out perplexity" in (masked_lm / "model" / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_discriminator_learns_what_is_replaced(electra: Path) -> None:
     """Far below the loss of who knows only how often ordinary words, 8 tokens of 10, are replaced;
     and right more often than who calls all tokens original.
@@ -161,6 +162,7 @@ def share_hidden(out: Path) -> float:
     return hidden.sum() / ordinary.sum()
 
 
+@pytest.mark.slow
 def test_the_discriminator_is_an_ordinary_model(electra: Path) -> None:
     same_logits(electra / "model", AutoModelForTokenClassification)
     model = hf.from_pretrained(electra / "model")

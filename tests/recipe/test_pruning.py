@@ -134,6 +134,7 @@ def test_every_speedup_recovers_with_every_seed(out: Path) -> None:
     assert not list(out.rglob("checkpoints"))
 
 
+@pytest.mark.slow
 def test_what_draws_at_random_prunes_with_every_seed_and_all_else_once(without: Path) -> None:
     made = [(x["way"], x["speedup"], x["seed"]) for x in report_of(without)["pruned"]]
     random = [("random", x, i) for i in (0, 1) for x in (1.3, 2.0)]
@@ -141,6 +142,7 @@ def test_what_draws_at_random_prunes_with_every_seed_and_all_else_once(without: 
     assert report_of(without)["runs"] == []
 
 
+@pytest.mark.slow
 def test_budgets_are_kept_and_predicted(out: Path, without: Path) -> None:
     """FLOPs counted in the programs of the smaller models are those that the costs predict."""
     for report in map(report_of, (out, without)):
@@ -156,6 +158,7 @@ def test_budgets_are_kept_and_predicted(out: Path, without: Path) -> None:
             assert latency["median_ms"] > 0 and len(latency["speedup_quartiles"]) == 2
 
 
+@pytest.mark.slow
 def test_numbers_are_those_of_models_made_by_hand(out: Path, without: Path) -> None:
     """Pruned again by hand, the model has the same scores; so has the saved one, recovered."""
     data, model = RECIPE.load(), hf.from_pretrained(out / "teacher")
@@ -176,6 +179,7 @@ def test_numbers_are_those_of_models_made_by_hand(out: Path, without: Path) -> N
     assert run["scores"]["validation"] == evaluate(saved, data.task, validation)[0]
 
 
+@pytest.mark.slow
 def test_models_load_in_stock_transformers(without: Path) -> None:
     """Of the layout "dense"."""
     folder = without / "models" / "random" / "2x"
@@ -186,6 +190,7 @@ def test_models_load_in_stock_transformers(without: Path) -> None:
     np.testing.assert_allclose(np.asarray(ours), theirs.detach().numpy(), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_removed_layers_are_gone_in_what_is_measured(without: Path) -> None:
     *_, made = report_of(without)["pruned"]
     model = hf.from_pretrained(without / "teacher")
@@ -213,6 +218,7 @@ def test_means_are_over_seeds(out: Path) -> None:
     assert found["speedup"]["mean"] == made["latency"]["1x8"]["speedup"]
 
 
+@pytest.mark.slow
 def test_the_table_has_a_row_for_every_way_and_speedup(out: Path, without: Path) -> None:
     names = [f"{x} {y}" for x in ("random", "first layer") for y in ("1.3x", "2x")]
     for folder, wanted in ((out, ["by size 2x"]), (without, names)):
@@ -227,6 +233,7 @@ def test_the_table_has_a_row_for_every_way_and_speedup(out: Path, without: Path)
     assert busy(report) == "others kept up to 1.3 cores busy: latencies are not to be trusted"
 
 
+@pytest.mark.slow
 def test_pictures_show_what_the_report_says(
     out: Path, without: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,6 +266,7 @@ def test_pictures_show_what_the_report_says(
         plt.close(figure)
 
 
+@pytest.mark.slow
 def test_only_what_is_left_is_done_again(
     without: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
