@@ -231,7 +231,8 @@ def test_smaller_models_are_predicted_and_timed(
     results = json.loads(out.read_text())
     rows = results["latency"]["models"]
     assert [row["sizes"].keys() for row in rows] == 2 * [{"layer_0/heads", "layer_0/ffn"}]
-    assert all(0 < row["predicted"] <= 1 and row["measured"] > 0 for row in rows)
+    for row in rows:  # what is predicted from three samples of nearly nothing may be anything
+        assert row["measured"] > 0 and row["off"] == row["measured"] / row["predicted"] - 1
     (row,) = results["torch"]["models"]
     assert row["flops"] >= 1 and row["share"] == pytest.approx(row["speedup"] / row["flops"])
 

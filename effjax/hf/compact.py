@@ -103,15 +103,18 @@ def sizes(there: Table, whole: Table) -> dict[str, int]:
 
 
 def whole_config(architecture: Architecture, config: EncoderConfig) -> EncoderConfig:
-    """The config of layers of one size, and of hidden states that their heads fill, unless
-    config.json has the size of a head.
+    """The config of layers of one size, and of hidden states that their heads fill; or divide,
+    where config.json has the size of a head.
     """
-    if "head_size" in architecture.fields:
-        return config.padded()
     heads = config.padded().layers[0].heads
-    while config.filled_by(heads) < config.hidden:
-        heads += 1
-    hidden = config.filled_by(heads)
+    if "head_size" in architecture.fields:
+        hidden = -(-config.hidden // heads) * heads
+    else:
+        while config.filled_by(heads) < config.hidden:
+            heads += 1
+        hidden = config.filled_by(heads)
+    if hidden == config.hidden:
+        return config.padded()
     wide = config.replace(hidden=hidden, embedding=config.embedding if config.factorised else None)
     if wide.factorised != config.factorised:  # one head more
         wide = wide.replace(hidden=config.filled_by(heads + 1))
