@@ -3,10 +3,11 @@
     python experiments/benchmarks/smaller_models.py
 
 Models of all-MiniLM-L6-v2's shape whose layers have random numbers of heads and feed-forward units,
-none of which is in the table, which is measured first. Each is timed in turns with the whole model:
-measured over predicted time says how good the table is. Some are then written in the layout
-"compact" and timed in torch, in turns with the stock model of transformers: their speed-up over the
-ratio of FLOPs says what is left of it. All rows are full. Writes paper/results/smaller_models.json.
+none of which is in the table, which is measured first. Each is timed in turns with the whole model,
+as whose share its time is given, round by round: measured over predicted says how good the table is.
+Some are then written in the layout "compact" and timed in torch, in turns with the stock model of
+transformers: their speed-up over the ratio of FLOPs says what is left of it. All rows are full.
+Writes paper/results/smaller_models.json.
 """
 
 import dataclasses
@@ -88,10 +89,11 @@ def predicted_and_measured(model: Model, smaller: list[Keep], settings: Settings
         models = {str(i): shrink(model, keep) for i, keep in enumerate(block)}
         found = compare({"whole": model, **models}, **shape)
         others.append(found.latencies["whole"].other_cores or 0.0)
+        whole = found.latencies["whole"].seconds
         for i, keep in enumerate(block):
             sizes = {name: len(indices) for name, indices in keep.items()}
             predicted = costs.at(sizes) / costs.whole
-            measured = 1 / found.speedup(str(i)).ratio
+            measured = float(np.median(np.divide(found.latencies[str(i)].seconds, whole)))
             off = measured / predicted - 1
             rows.append({"sizes": sizes, "predicted": predicted, "measured": measured, "off": off})
             print(
