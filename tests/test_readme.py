@@ -97,3 +97,14 @@ def test_every_recipe_that_is_named_exists() -> None:
     named = set(re.findall(r"configs/\w+\.py", README))
     assert {"configs/quickstart.py", "configs/distil_sst2.py"} <= named
     assert all((ROOT / name).exists() for name in named)
+
+
+def test_what_latency_tables_foretell_is_that_of_the_results() -> None:
+    found = json.loads((ROOT / "paper" / "results" / "smaller_models.json").read_text())
+    off, torch = found["latency"]["off"], found["torch"]["share"]
+    assert f"foretold every time to {100 * off['worst']:.1f}% or less" in README
+    pages = (ROOT / "experiments" / "benchmarks" / "README.md").read_text().replace("\n", " ")
+    assert (
+        f"to {100 * off['worst']:.1f}% or less, half of them to {100 * off['median']:.1f}%" in pages
+    )
+    assert f"in torch {torch['worst']:.2f} of the ratio of FLOPs was speed at the least" in pages

@@ -4,9 +4,9 @@
 
 Models of all-MiniLM-L6-v2's shape whose layers have random numbers of heads and feed-forward units,
 none of which is in the table, which is measured first. Each is timed in turns with the whole model,
-as whose share its time is given, round by round: measured over predicted says how good the table is.
-Some are then written in the layout "compact" and timed in torch, in turns with the stock model of
-transformers: their speed-up over the ratio of FLOPs says what is left of it. All rows are full.
+as whose share its time is given, round by round: measured over predicted says how good the table
+is. Some are then written in the layout "compact" and timed in torch, in turns with the stock model
+of transformers: their speed-up over the ratio of FLOPs says what is left of it. All rows are full.
 Writes paper/results/smaller_models.json.
 """
 
