@@ -24,8 +24,8 @@ class TorchSpeed:
     """Of a folder over the stock model.
 
     Attributes:
-        speedup: ratio of the medians.
-        quartiles: of the ratios round by round.
+        speedup: median of the ratios round by round.
+        quartiles: of the same.
         flops: FLOPs of the stock model's products over those of the folder's.
     """
 
@@ -65,10 +65,11 @@ def torch_speed(folder: str | Path, *, batch: int = 8, length: int = 128) -> Tor
     for call in (*calls.values(), *calls.values()) * WARMUP:
         call()
     times = in_turns(calls, SAMPLES)
+    rounds = np.divide(times["stock"], times["own"])
     return TorchSpeed(
         batch=batch,
         length=length,
-        speedup=float(np.median(times["stock"]) / np.median(times["own"])),
-        quartiles=quartiles(np.divide(times["stock"], times["own"])),
+        speedup=float(np.median(rounds)),
+        quartiles=quartiles(rounds),
         flops=flops(whole_config(model.architecture, model.config)) / flops(model.config),
     )

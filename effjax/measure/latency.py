@@ -72,11 +72,12 @@ class Latency:
 
 @dataclass(frozen=True, kw_only=True)
 class Speedup:
-    """How many times as fast as the baseline.
+    """How many times as fast as the baseline, round by round: medians of both apart may be of
+    different moments of a machine that changes its speed.
 
     Attributes:
-        ratio: of the medians.
-        quartiles: of the ratios round by round.
+        ratio: the median.
+        quartiles: of the same.
     """
 
     ratio: float
@@ -97,7 +98,7 @@ class Comparison:
         """How many times faster the named model is than the baseline."""
         slow, fast = self.latencies[self.baseline], self.latencies[name]
         rounds = np.divide(slow.seconds, fast.seconds)
-        return Speedup(ratio=slow.median / fast.median, quartiles=quartiles(rounds))
+        return Speedup(ratio=float(np.median(rounds)), quartiles=quartiles(rounds))
 
     def __str__(self) -> str:
         lines = [f"{name}: {latency}" for name, latency in self.latencies.items()]

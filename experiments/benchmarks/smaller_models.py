@@ -89,11 +89,10 @@ def predicted_and_measured(model: Model, smaller: list[Keep], settings: Settings
         models = {str(i): shrink(model, keep) for i, keep in enumerate(block)}
         found = compare({"whole": model, **models}, **shape)
         others.append(found.latencies["whole"].other_cores or 0.0)
-        whole = found.latencies["whole"].seconds
         for i, keep in enumerate(block):
             sizes = {name: len(indices) for name, indices in keep.items()}
             predicted = costs.at(sizes) / costs.whole
-            measured = float(np.median(np.divide(found.latencies[str(i)].seconds, whole)))
+            measured = 1 / found.speedup(str(i)).ratio
             off = measured / predicted - 1
             rows.append({"sizes": sizes, "predicted": predicted, "measured": measured, "off": off})
             print(

@@ -60,6 +60,13 @@ def test_medians_and_ratios_are_what_they_say() -> None:
     assert speedup.quartiles == (1.0, 4.0)  # of 1, 8, 3, 0.5, 4
 
 
+def test_a_machine_that_changes_its_speed_changes_no_ratio() -> None:
+    """It became half as fast within the third round, so that both medians are 1."""
+    slow, fast = made_up(1.0, 1.0, 1.0, 2.0, 2.0), made_up(0.5, 0.5, 1.0, 1.0, 1.0)
+    assert slow.median == fast.median
+    assert Comparison(latencies={"slow": slow, "fast": fast}).speedup("fast").ratio == 2.0
+
+
 def test_a_busy_machine_is_named_in_the_line() -> None:
     assert "measure again" in str(made_up(1.0, other_cores=0.7))
     assert "measure again" not in str(made_up(1.0))
