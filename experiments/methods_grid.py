@@ -20,11 +20,10 @@ general distillation was done there.
 """
 
 import dataclasses
-import json
-import shutil
 from pathlib import Path
 
 import tyro
+from grids import read, run_once
 from methods_report import publish
 
 from effjax.distill import (
@@ -189,33 +188,19 @@ def cell(task: str, student: str) -> str:
     return f"{task.partition('/')[2]}_{student.replace(', ', '_')}"
 
 
-def run(task: str, student: str, settings: Settings) -> None:
-    """Trains and evaluates every method of a student, unless there is a file that tells of it.
-
-    The teacher is the same in all recipes of a task, and trained once.
-    """
-    path = settings.results / f"{cell(task, student)}.json"
-    if path.exists():
-        return
-    out = settings.out / cell(task, student)
-    taught = (settings.out / cell(task, x) / "runs" / "teacher" for x in settings.students)
-    done = next((runs for runs in taught if (runs / "result.json").exists()), None)
-    if done is not None and not (out / "runs" / "teacher").exists():
-        shutil.copytree(done, out / "runs" / "teacher")
-    recipe(task, student, settings.seeds).run(out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(out / "results.json", path)
-
-
 def main() -> None:
     settings = tyro.cli(Settings, description=__doc__)
     for student in settings.students:
         for task in settings.tasks:
-            run(task, student, settings)
+            name = cell(task, student)
+            run_once(
+                recipe(task, student, settings.seeds),
+                settings.out / name,
+                settings.results / f"{name}.json",
+                like=[settings.out / cell(task, other) for other in settings.students],
+            )
             cells = (cell(task, student) for student in STUDENTS for task in TASKS)
-            found = [settings.results / f"{name}.json" for name in cells]
-            reports = [json.loads(path.read_text()) for path in found if path.exists()]
-            publish(reports, settings.results)
+            publish(read(settings.results, cells), settings.results)
 
 
 if __name__ == "__main__":

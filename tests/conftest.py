@@ -21,6 +21,7 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
 # Every annotation of effjax is checked at run time from here on, shapes included.
 install_import_hook("effjax", "beartype.beartype")
 
+import jax  # noqa: E402
 import pytest  # noqa: E402
 
 from effjax import cache  # noqa: E402
@@ -53,3 +54,12 @@ def _no_network() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket.socket, "connect", connect_nearby)
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _programs() -> Iterator[None]:
+    """What a file compiled is let go after it. A program takes several of the 65,530 memory maps
+    that Linux gives a process, and XLA dies without them: all tests of a worker have more.
+    """
+    yield
+    jax.clear_caches()

@@ -120,9 +120,11 @@ def test_unknown_models_and_shapes_are_named(script: ModuleType, tmp_path: Path)
 
 
 def run_script(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """What it prints; it compiles with few optimizations, since no time that it takes counts."""
+    settings = {"PYTHONPATH": str(ROOT), "JAX_DISABLE_MOST_OPTIMIZATIONS": "true"}
     return subprocess.run(
         [sys.executable, str(SCRIPTS / name), *arguments],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, **settings},
         capture_output=True,
         text=True,
         check=True,

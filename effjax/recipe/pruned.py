@@ -6,7 +6,8 @@ Of a way and a speed-up, `runs/WAY/2x/pruned-0` has the model as it was pruned w
 
 import functools
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -243,7 +244,8 @@ def run_way(bench: Bench, way: Way, seeds: tuple[int, ...]) -> list[Made]:
         steps=bench.steps,
         train=train,
     )
-    for place, pruned in zip(left.values(), way.models(given) if left else (), strict=True):
+    models = timed(way.models(given)) if left else ()
+    for place, pruned in zip(left.values(), models, strict=True):
         keep_pruned(bench, place, pruned)
         for seed in place.recovered:
             recover(bench, place, pruned, seed)
@@ -251,6 +253,17 @@ def run_way(bench: Bench, way: Way, seeds: tuple[int, ...]) -> list[Made]:
             by_first(functools.partial(draw_curves, place.pruned))
             by_first(functools.partial(forget_checkpoints, place.pruned))
     return [place.read() for place in places]
+
+
+def timed(models: Iterator[Pruned]) -> Iterator[Pruned]:
+    """What a way makes, with the seconds that it took where nothing was trained; what one search
+    finds for all speed-ups counts for the first.
+    """
+    begun = time.perf_counter()
+    for pruned in models:
+        spent = time.perf_counter() - begun
+        yield pruned if pruned.steps else pruned._replace(seconds=spent)
+        begun = time.perf_counter()
 
 
 def keep_pruned(bench: Bench, place: Place, pruned: Pruned) -> None:

@@ -3,6 +3,7 @@ measured.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from effjax.measure.table import AT_ONCE
 from effjax.models.base import EncoderConfig
 from effjax.models.model import Model
 from effjax.prune import gated
+from effjax.recipe.arms import Run
 from effjax.recipe.pruned import Bench, Made, empty_model
 from effjax.recipe.pruning_figure import draw, draw_structure
 from effjax.recipe.report import (
@@ -25,6 +27,7 @@ from effjax.recipe.report import (
     TeacherScores,
     arm_summary,
     cell,
+    compare,
     mean_and_sd,
     run_fields,
     size_fields,
@@ -102,9 +105,26 @@ def results(
             }
             for way, of in groups.items()
         },
+        "comparisons": {} if bench.data.task.regression else comparisons(made, list(scores.right)),
         "pruned": pruned,
         "runs": [run_fields(run) for one in made for run in one.after],
         **provenance,
+    }
+
+
+def comparisons(made: Sequence[Made], sets: Sequence[str]) -> dict[str, Any]:
+    """Every two ways at each speed-up, on the same examples: as recovered, or else as pruned."""
+    groups: dict[str, dict[str, list[Run]]] = {}
+    for one in made:
+        groups.setdefault(one.before.arm, {}).setdefault(one.way, []).extend(
+            one.after or (one.before,)
+        )
+    return {
+        speedup: {
+            f"{way} - {other}": {name: compare(ways[way], ways[other], name) for name in sets}
+            for other, way in combinations(ways, 2)
+        }
+        for speedup, ways in groups.items()
     }
 
 

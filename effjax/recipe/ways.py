@@ -62,7 +62,7 @@ RANDOM = ("uniform",)
 
 
 class Pruned(NamedTuple):
-    """A smaller model, and the training that making it took."""
+    """A smaller model, and the training that making it took, or without any the time alone."""
 
     model: Model
     steps: int = 0

@@ -192,6 +192,7 @@ CONTRACTS = {
             "ffn_bias": True,
             "pooling": "mean",
         },
+        noise=0.1,
         published={"210m": 211_766_016, "610m": 607_874_688},
     ),
     "mobilebert": Contract(

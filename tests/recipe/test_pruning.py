@@ -136,10 +136,12 @@ def test_every_speedup_recovers_with_every_seed(out: Path) -> None:
 
 @pytest.mark.slow
 def test_what_draws_at_random_prunes_with_every_seed_and_all_else_once(without: Path) -> None:
-    made = [(x["way"], x["speedup"], x["seed"]) for x in report_of(without)["pruned"]]
+    pruned = report_of(without)["pruned"]
+    made = [(x["way"], x["speedup"], x["seed"]) for x in pruned]
     random = [("random", x, i) for i in (0, 1) for x in (1.3, 2.0)]
     assert made == [*random, ("first layer", 1.3, 0), ("first layer", 2.0, 0)]
     assert report_of(without)["runs"] == []
+    assert all(x["before"]["seconds"] > 0 and x["before"]["steps"] == 0 for x in pruned)
 
 
 @pytest.mark.slow

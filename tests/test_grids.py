@@ -1,0 +1,158 @@
+"""The grids of methods and of ways to prune at the smallest size, through their scripts."""
+
+import importlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from effjax import hf
+from effjax.data import toy
+from effjax.data.wordpiece import train_wordpiece
+from effjax.models import create
+from effjax.prune import narrowed
+
+SCRIPTS = Path(__file__).parents[1] / "experiments"
+
+
+@pytest.fixture
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """`source`, a tiny encoder, and `narrow`, half as wide; the generated language is small."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    whole = toy.examples
+    monkeypatch.setattr(toy, "examples", lambda split: whole(split, size=100))
+    tokenizer = train_wordpiece(toy.examples("train").texts[0], 150, max_length=32)
+    source = create(
+        "bert",
+        size="tiny",
+        key=jax.random.key(0),
+        vocab_size=len(tokenizer),
+        hidden_size=24,
+        num_attention_heads=2,
+        intermediate_size=24,
+        max_position_embeddings=128,
+    )
+    for name, model in {"source": source, "narrow": narrowed(source, 12)}.items():
+        hf.save_pretrained(model, tmp_path / name, tokenizer=tokenizer)
+    return tmp_path
+
+
+@pytest.fixture
+def methods(folders: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """methods_grid.py with the generated language as its task, and these as its students."""
+    script = importlib.import_module("methods_grid")
+    task = script.Task(epochs=2, teacher_epochs=1, validation=20)
+    monkeypatch.setattr(script, "TASKS", {"toy/sentiment": task})
+    monkeypatch.setattr(script, "SOURCE", str(folders / "source"))
+    students = {"3-layer": str(folders / "source"), "narrow": str(folders / "narrow")}
+    monkeypatch.setattr(script, "STUDENTS", students)
+    return script
+
+
+@pytest.fixture
+def pruning(folders: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """pruning_grid.py for the generated language; FLOPs instead of a latency table."""
+    script = importlib.import_module("pruning_grid")
+    monkeypatch.setattr(script, "TASKS", {"toy/sentiment": script.Task(model_epochs=1)})
+    monkeypatch.setattr(script, "SOURCE", str(folders / "source"))
+    ways = script.PARTS["pruned"].ways[:2]
+    student = script.Distilled(name="distilled", source=folders / "narrow")
+    parts = {
+        "pruned": script.Part(ways=ways, speedups=(1.2, 1.5), recovers=False),
+        "recovered": script.Part(ways=ways, speedups=(1.5,)),
+        "distilled": script.Part(ways=(student,), speedups=(1.5,)),
+    }
+    monkeypatch.setattr(script, "PARTS", parts)
+    whole = script.recipe
+
+    def small(*what: Any) -> Any:
+        changes: Any = {"budget": "flops", "shape": (1, 16), "multiples": (), "calibration": 20}
+        return replace(whole(*what), **changes)
+
+    monkeypatch.setattr(script, "recipe", small)
+    return script
+
+
+def call(script: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> Path:
+    """Runs it with two seeds; where its results are."""
+    results = folder / "grid"
+    where = ["--out", str(folder / "runs"), "--results", str(results)]
+    arguments = ["--tasks", "toy/sentiment", "--seeds", "0", "1", *where, *more]
+    monkeypatch.setattr("sys.argv", [f"{script.__name__}.py", *arguments])
+    script.main()
+    return results
+
+
+def runs_nothing(script: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second call, on a machine that has the results alone."""
+    call(script, folder, monkeypatch, "--out", str(folder / "elsewhere"))
+    assert not (folder / "elsewhere").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)  # forty trainings
+def test_every_method_is_trained_alike_and_reported(
+    methods: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = call(methods, tmp_path, monkeypatch)
+    lines, teachers = results.with_suffix(".md").read_text().splitlines(), []
+    for student in ("3-layer", "narrow"):
+        report = json.loads((results / f"sentiment_{student}.json").read_text())
+        teachers.append(report["teacher_training"])
+        runs, names = report["runs"], [*methods.WAYS[student], "control"]
+        assert [run["arm"] for run in runs[::2]] == names
+        assert len({run["steps"] for run in runs}) == 1
+        assert {run["learning_rate"] for run in runs} <= set(methods.RATES)
+        first = lines.index(f"| {student} | toy/sentiment accuracy |")
+        assert [line.split(" | ")[0] for line in lines[first + 3 : first + 3 + len(names)]] == [
+            f"| {name}" for name in ("control", *names[:-1])
+        ]
+        scores = [
+            100 * run["scores"]["validation"]["accuracy"] for run in runs if run["arm"] == "control"
+        ]
+        wanted = f"| control | {np.mean(scores):.1f} ± {np.std(scores, ddof=1):.1f} |"
+        assert lines[first + 3] == wanted
+    assert teachers[0] == teachers[1]  # to the second: there is one
+    assert results.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    runs_nothing(methods, tmp_path, monkeypatch)
+
+
+@pytest.mark.slow
+def test_every_way_recovers_alike_and_is_reported(
+    pruning: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = call(pruning, tmp_path, monkeypatch)
+    parts = ("pruned", "recovered", "distilled")
+    first, second, third = (
+        json.loads((results / f"sentiment_{part}.json").read_text()) for part in parts
+    )
+    assert first["model_training"] == second["model_training"] == third["model_training"]
+    assert not first["runs"] and list(first["ways"]["magnitude"]) == ["1.2x", "1.5x"]
+    assert len({run["steps"] for run in (*second["runs"], *third["runs"])}) == 1
+    assert [x["seed"] for x in third["pruned"]] == [0, 1]  # each with a head of its own
+    assert {x["kept"]["hidden"] for x in third["pruned"]} == {12}
+    lines = results.with_suffix(".md").read_text().splitlines()
+    assert lines[0] == "| toy/sentiment accuracy, pruned | 1.2x | 1.5x |"
+    found = second["ways"]["magnitude"]["1.5x"]
+    score = found["scores"]["validation"]["after"]
+    wanted = f"{100 * score['mean']:.1f} ± {100 * score['sd']:.1f}"
+    assert f"| magnitude | {wanted} ({found['speedup']['mean']:.2f}x) |" in lines
+    pair = second["comparisons"]["1.5x"]["magnitude - random"]["validation"]
+    assert any(
+        line.startswith(f"| magnitude | {100 * pair['difference']:+.1f} [") for line in lines
+    )
+    assert results.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    runs_nothing(pruning, tmp_path, monkeypatch)
+
+
+def test_a_regression_compares_scores(methods: ModuleType) -> None:
+    """Whose only output is no distribution."""
+    every = methods.methods(methods.LogitMSE(), 1)
+    assert [type(method.objective.terms[0].objective).__name__ for method in every] == [
+        *("TaskLoss", "LogitMSE", "TaskLoss", "LogitMSE", "TaskLoss")
+    ]
