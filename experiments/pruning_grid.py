@@ -49,7 +49,7 @@ from effjax.train import Training
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = "sentence-transformers/all-MiniLM-L6-v2"
-STUDENT = Path("runs/wiki_relations/student")
+STUDENT = "runs/wiki_relations/student"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class Distilled(Way):
         source: its folder.
     """
 
-    source: Path
+    source: str
 
     @property
     def random(self) -> bool:

@@ -61,7 +61,7 @@ def pruning(folders: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.setattr(script, "TASKS", {"toy/sentiment": script.Task(model_epochs=1)})
     monkeypatch.setattr(script, "SOURCE", str(folders / "source"))
     ways = script.PARTS["pruned"].ways[:2]
-    student = script.Distilled(name="distilled", source=folders / "narrow")
+    student = script.Distilled(name="distilled", source=str(folders / "narrow"))
     parts = {
         "pruned": script.Part(ways=ways, speedups=(1.2, 1.5), recovers=False),
         "recovered": script.Part(ways=ways, speedups=(1.5,)),
