@@ -13,17 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from effjax.data.batches import eval_batches
 from effjax.data.encode import Encoded
-from effjax.models.model import INPUTS, Model
+from effjax.models.model import Model
 from effjax.models.products import reading
 from effjax.prune.gates import read, readers
+from effjax.prune.passes import summed
 from effjax.table import Row
 from effjax.tree import flatten
 from effjax.types import Array, Batch, Float, Gates
-
-ROWS, TOKENS = 256, 2048
-"""Of a batch, at most."""
 
 Moments = dict[str, Float[np.ndarray, "read read"]]
 """C by the path of the kernel."""
@@ -45,14 +42,7 @@ def moments(
         others: of the model that h' is from.
     """
     paths = tuple(row.path for name in instances for row in readers(model.table, name))
-    totals: tuple[Moments, Moments] = ({}, {})
-    batches = eval_batches(encoded, ROWS, pad_id=model.config.pad_token_id, tokens=TOKENS)
-    for batch in batches:
-        inputs = {name: jnp.asarray(batch[name]) for name in INPUTS if name in batch}
-        for total, found in zip(totals, in_batch(model, inputs, gates, others, paths), strict=True):
-            for path, array in found.items():
-                total[path] = total.get(path, 0.0) + np.asarray(array, np.float64)
-    return totals
+    return summed(model, encoded, lambda batch: in_batch(model, batch, gates, others, paths))
 
 
 @functools.partial(jax.jit, static_argnames="paths")

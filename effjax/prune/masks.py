@@ -18,11 +18,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from effjax.data.batches import eval_batches
 from effjax.data.encode import Encoded
-from effjax.models.model import INPUTS, Model
+from effjax.models.model import Model
 from effjax.models.products import reading
-from effjax.prune.contributions import ROWS, TOKENS
+from effjax.prune.passes import summed
 from effjax.prune.sparsity import Within, check_sparsity, strongest
 from effjax.table import Row, Table
 from effjax.tree import flatten, unflatten
@@ -137,18 +136,13 @@ def wanda(model: Model, encoded: Encoded) -> WeightScores:
         ValueError: the model has a kernel whose input is not recorded, which is named.
     """
     rows = {row.path: row for row in maskable(model.table)}
-    totals = {path: np.zeros(matrices(row)[1]) for path, row in rows.items()}
-    for batch in eval_batches(encoded, ROWS, pad_id=model.config.pad_token_id, tokens=TOKENS):
-        inputs = {name: jnp.asarray(batch[name]) for name in INPUTS if name in batch}
-        try:
-            found = squares_in_batch(model, inputs, tuple(rows))
-        except KeyError as error:
-            raise ValueError(
-                f"{model.architecture.name} does not record what {error.args[0]} reads, which "
-                "wanda needs; magnitudes need nothing"
-            ) from None
-        for path, array in found.items():
-            totals[path] += np.asarray(array, np.float64)
+    try:
+        totals = summed(model, encoded, lambda batch: squares_in_batch(model, batch, tuple(rows)))
+    except KeyError as error:
+        raise ValueError(
+            f"{model.architecture.name} does not record what {error.args[0]} reads, which "
+            "wanda needs; magnitudes need nothing"
+        ) from None
     arrays = flatten(model.params)
     return {
         path: jnp.abs(arrays[path])

@@ -8,13 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from effjax.data.batches import eval_batches
 from effjax.data.encode import Encoded
-from effjax.models.model import INPUTS, Model
+from effjax.models.model import Model
 from effjax.models.products import reading
-from effjax.prune.contributions import ROWS, TOKENS
+from effjax.prune.passes import summed
 from effjax.table import Row
-from effjax.types import Array, Batch, Bool, Float
+from effjax.types import Array, Batch, Float
 
 SecondMoments = Mapping[str, Float[np.ndarray, "..."]]
 """By the path of a kernel [inputs, inputs]; by that of the word embedding the diagonal, [V]."""
@@ -29,25 +28,18 @@ def second_moments(model: Model, encoded: Encoded, paths: Iterable[str]) -> Seco
     Args:
         paths: of whole kernels and of the word embedding; `factorable` has all of them.
     """
-    paths, total = tuple(paths), dict[str, np.ndarray]()
-    for batch in eval_batches(encoded, ROWS, pad_id=model.config.pad_token_id, tokens=TOKENS):
-        inputs = {name: jnp.asarray(batch[name]) for name in INPUTS if name in batch}
-        example = jnp.asarray(batch["example_mask"]) > 0
-        for path, array in in_batch(model, inputs, example, paths).items():
-            total[path] = total.get(path, 0.0) + np.asarray(array, np.float64)
-    return total
+    paths = tuple(paths)
+    return summed(model, encoded, lambda batch: in_batch(model, batch, paths), "example_mask")
 
 
 @functools.partial(jax.jit, static_argnames="paths")
-def in_batch(
-    model: Model, batch: Batch, example_N: Bool[Array, "N"], paths: tuple[str, ...]
-) -> dict[str, Array]:
+def in_batch(model: Model, batch: Batch, paths: tuple[str, ...]) -> dict[str, Array]:
     """`second_moments` of one batch, whose examples are all but those that only fill it up."""
     rows = {path: model.table.by_path[path] for path in paths}
     kernels = [path for path, row in rows.items() if row.role == "kernel"]
     outputs, read = reading(model, batch, kernels, None)
     assert outputs.mask is not None
-    there = {"token": outputs.mask.ravel(), "sequence": example_N}
+    there = {"token": outputs.mask.ravel(), "sequence": batch["example_mask"] > 0}
     found = {path: of_kernel(rows[path], read[path], there) for path in kernels}
     for path, row in rows.items():
         if row.role != "kernel":

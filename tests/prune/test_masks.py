@@ -4,6 +4,7 @@ That every architecture's kernels can be masked is a contract: see tests/contrac
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -113,6 +114,12 @@ def test_masks_are_zeros_in_arrays_as_large(model: Model) -> None:
     assert sum(int((x == 0).sum()) for x in after.values()) == zeros(masks)
     batch = {"input_ids": np.array([[1, 7, 11, 12]])}
     assert np.abs(np.asarray(sparse(batch).logits) - model(batch).logits).max() > 1e-3
+
+
+def test_nothing_is_read_of_no_examples(model: Model, encoded: Encoded) -> None:
+    none = replace(encoded, idx=encoded.idx[:0])
+    with pytest.raises(ValueError, match="there are no examples to look at"):
+        wanda(model, none)
 
 
 def test_wanda_weighs_by_what_is_read(model: Model, encoded: Encoded) -> None:
