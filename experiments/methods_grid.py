@@ -20,10 +20,11 @@ general distillation was done there.
 """
 
 import dataclasses
+import functools
 from pathlib import Path
 
 import tyro
-from grids import read, run_once
+from grids import run_cells
 from methods_report import publish
 
 from effjax.distill import (
@@ -183,24 +184,16 @@ def recipe(task: str, student: str, seeds: tuple[int, ...]) -> Distillation:
     )
 
 
-def cell(task: str, student: str) -> str:
-    """The name of what one task and student leave."""
-    return f"{task.partition('/')[2]}_{student.replace(', ', '_')}"
-
-
 def main() -> None:
     settings = tyro.cli(Settings, description=__doc__)
-    for student in settings.students:
-        for task in settings.tasks:
-            name = cell(task, student)
-            run_once(
-                recipe(task, student, settings.seeds),
-                settings.out / name,
-                settings.results / f"{name}.json",
-                like=[settings.out / cell(task, other) for other in settings.students],
-            )
-            cells = (cell(task, student) for student in STUDENTS for task in TASKS)
-            publish(read(settings.results, cells), settings.results)
+    run_cells(
+        [(task, student) for student in settings.students for task in settings.tasks],
+        [(task, student) for student in STUDENTS for task in TASKS],
+        functools.partial(recipe, seeds=settings.seeds),
+        publish,
+        out=settings.out,
+        results=settings.results,
+    )
 
 
 if __name__ == "__main__":

@@ -23,12 +23,14 @@ it are of all that are there. Times are worth what the machine was left alone fo
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import jax
 import tyro
-from grids import read, run_once
+from grids import run_cells
 from pruning_grid_report import publish
 
 from effjax import hf
@@ -176,24 +178,16 @@ def recipe(task: str, part: str, seeds: tuple[int, ...]) -> Pruning:
     )
 
 
-def cell(task: str, part: str) -> str:
-    """The name of what one task and part leave."""
-    return f"{task.partition('/')[2]}_{part}"
-
-
 def main() -> None:
     settings = tyro.cli(Settings, description=__doc__)
-    for task in settings.tasks:
-        for part in settings.parts:
-            name = cell(task, part)
-            run_once(
-                recipe(task, part, settings.seeds),
-                settings.out / name,
-                settings.results / f"{name}.json",
-                like=[settings.out / cell(task, other) for other in PARTS],
-            )
-            cells = (cell(task, part) for task in TASKS for part in PARTS)
-            publish(read(settings.results, cells), settings.results)
+    run_cells(
+        product(settings.tasks, settings.parts),
+        list(product(TASKS, PARTS)),
+        functools.partial(recipe, seeds=settings.seeds),
+        publish,
+        out=settings.out,
+        results=settings.results,
+    )
 
 
 if __name__ == "__main__":

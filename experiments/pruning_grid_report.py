@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from effjax.files import atomic_file
 
 Report = Mapping[str, Any]
@@ -19,21 +21,21 @@ def publish(reports: Sequence[Report], path: Path) -> None:
     draw(reports, path.with_suffix(".png"))
 
 
-def recovers(report: Report) -> bool:
-    return bool(report["runs"])
-
-
 def tables(report: Report) -> Iterator[str]:
     """A row for each way, a column for each speed-up asked for: the score, over the seeds, and the
     speed-up measured; then how many more points are right than with random scores.
     """
     ways = report["ways"]
-    speedups, when = list(next(iter(ways.values()))), "recovered" if recovers(report) else "pruned"
-    yield f"| {report['task']} {report['metric']}, {when} | {' | '.join(speedups)} |"
+    speedups, when = list(next(iter(ways.values()))), "recovered" if report["runs"] else "pruned"
+    yield f"| {report['task']} {metric(report)}, {when} | {' | '.join(speedups)} |"
     yield "|---" * (1 + len(speedups)) + "|"
-    yield row("unpruned", len(speedups) * [score(report["model"][SET])])
+    yield row("unpruned", len(speedups) * [f"{whole(report):.1f}"])
     for way, found in ways.items():
-        yield row(way, [f"{score(of(x))} ({x['speedup']['mean']:.2f}x)" for x in found.values()])
+        cells = [
+            f"{spread(scores(report, way, speedup))} ({found[speedup]['speedup']['mean']:.2f}x)"
+            for speedup in speedups
+        ]
+        yield row(way, cells)
     yield ""
     if CONTROL in ways and report["comparisons"]:
         yield f"| {report['task']}, {when}: points over {CONTROL} | {' | '.join(speedups)} |"
@@ -47,16 +49,27 @@ def row(name: str, cells: Sequence[str]) -> str:
     return f"| {name} | {' | '.join(cells)} |"
 
 
-def of(found: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The scores of one way and speed-up, after recovery if there was one."""
-    scores = found["scores"][SET]
-    return scores["after"] or scores["before"]
+def metric(report: Report) -> str:
+    """Accuracy, where it is one of a task's: the F1 of a model that always says yes is high."""
+    return "accuracy" if "accuracy" in report["model_scores"][SET] else report["metric"]
 
 
-def score(found: Mapping[str, Any]) -> str:
-    """Mean and standard deviation over the seeds, in percent."""
-    spread = "" if found["sd"] is None else f" ± {100 * found['sd']:.1f}"
-    return f"{100 * found['mean']:.1f}{spread}"
+def whole(report: Report) -> float:
+    """The score of the unpruned model, in percent."""
+    return 100 * report["model_scores"][SET][metric(report)]
+
+
+def scores(report: Report, way: str, speedup: str) -> list[float]:
+    """Those of every seed after recovery, or as pruned where there is none, in percent."""
+    runs = report["runs"] or [made["before"] for made in report["pruned"]]
+    found = [run for run in runs if (run["student"], run["arm"]) == (way, speedup)]
+    return [100 * run["scores"][SET][metric(report)] for run in found]
+
+
+def spread(found: Sequence[float]) -> str:
+    """Mean and standard deviation."""
+    several = f" ± {np.std(found, ddof=1):.1f}" if len(found) > 1 else ""
+    return f"{np.mean(found):.1f}{several}"
 
 
 def over_control(report: Report, way: str, speedup: str) -> str:
@@ -81,16 +94,18 @@ def draw(reports: Sequence[Report], path: Path) -> None:
     figure, panels = plt.subplots(1, len(tasks), figsize=size, squeeze=False, layout="constrained")
     for report in reports:
         panel = panels[0][tasks.index(report["task"])]
-        line = "-" if recovers(report) else "--"
+        when, line = ("", "-") if report["runs"] else (", as pruned", "--")
         for way, found in report["ways"].items():
-            points = sorted((x["speedup"]["mean"], 100 * of(x)["mean"]) for x in found.values())
+            points = sorted(
+                (made["speedup"]["mean"], float(np.mean(scores(report, way, speedup))))
+                for speedup, made in found.items()
+            )
             mark = "*" if way == "distilled" else "o"
             look = {"linestyle": line, "marker": mark, "color": f"C{names.index(way)}"}
-            label = way if recovers(report) else f"{way}, as pruned"
-            panel.plot(*zip(*points, strict=True), **look, markersize=4, label=label)
-        panel.axhline(100 * report["model"][SET]["mean"], color="grey", linestyle=":")
+            panel.plot(*zip(*points, strict=True), **look, markersize=4, label=f"{way}{when}")
+        panel.axhline(whole(report), color="grey", linestyle=":")
         panel.set(title=report["task"], xlabel="measured speed-up at 8x128")
-        panel.set_ylabel(f"{report['metric']}, %")
+        panel.set_ylabel(f"{metric(report)}, %")
         panel.grid(alpha=0.3)
     for panel in panels[0]:
         panel.legend(fontsize="xx-small")

@@ -145,6 +145,11 @@ def test_every_way_recovers_alike_and_is_reported(
     score = found["scores"]["validation"]["after"]
     wanted = f"{100 * score['mean']:.1f} ± {100 * score['sd']:.1f}"
     assert f"| magnitude | {wanted} ({found['speedup']['mean']:.2f}x) |" in lines
+    whole = 100 * second["model_scores"]["validation"]["accuracy"]
+    assert (
+        whole == 100 * second["model"]["validation"]["mean"]
+        and f"| unpruned | {whole:.1f} |" in lines
+    )
     pair = second["comparisons"]["1.5x"]["magnitude - random"]["validation"]
     assert any(
         line.startswith(f"| magnitude | {100 * pair['difference']:+.1f} [") for line in lines

@@ -88,6 +88,7 @@ def results(
         "task": bench.data.task.name,
         "metric": metric,
         "model": teacher_summary(scores, metric),
+        "model_scores": scores.scores,
         "model_training": scores.training,
         "model_size": size_fields(sizes[bench.model.config]),
         "model_parts": gated(bench.model),
