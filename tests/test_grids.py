@@ -70,9 +70,9 @@ def pruning(folders: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.setattr(script, "PARTS", parts)
     whole = script.recipe
 
-    def small(*what: Any) -> Any:
+    def small(*what: Any, **more: Any) -> Any:
         changes: Any = {"budget": "flops", "shape": (1, 16), "multiples": (), "calibration": 20}
-        return replace(whole(*what), **changes)
+        return replace(whole(*what, **more), **changes)
 
     monkeypatch.setattr(script, "recipe", small)
     return script
