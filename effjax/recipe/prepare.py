@@ -1,7 +1,7 @@
 """Data and teacher of an experiment."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,10 @@ from effjax.data.tables import TextFiles
 from effjax.data.tasks import Task, get_task
 from effjax.data.wordpiece import train_wordpiece
 from effjax.distill import Augmentation, TaskLoss, Weighted, augmented
+from effjax.files import write_json
 from effjax.models import create
 from effjax.models.base import Runtime
+from effjax.models.hf_config import numbered_labels
 from effjax.models.model import Model
 from effjax.recipe.provenance import commit, finish
 from effjax.recipe.spec import Teacher
@@ -162,9 +164,16 @@ def label_names(task: Task) -> tuple[str, ...] | None:
 
 
 def untrained_teacher(teacher: Teacher, data: Data) -> Model:
-    """The teacher before it has seen the task: pretrained or new, with a new head."""
+    """The teacher before it has seen the task: pretrained or new, with a new head; or as it is, if
+    it was fine-tuned.
+
+    Raises:
+        ValueError: it was not, or on a task with other labels.
+    """
     key, runtime = jax.random.key(teacher.seed), teacher.training.runtime()
     head, labels = KINDS[data.task.kind].head, label_names(data.task)
+    if teacher.fine_tuned:
+        check_fine_tuned(teacher, data.task)
     if teacher.source is not None:
         return hf.from_pretrained(
             teacher.source, head=head, labels=labels, key=key, runtime=runtime
@@ -189,12 +198,37 @@ def untrained_teacher(teacher: Teacher, data: Data) -> Model:
     )
 
 
+def check_fine_tuned(teacher: Teacher, task: Task) -> None:
+    """Raises a ValueError for a source without a head for the task, or with other labels."""
+    assert teacher.source is not None
+    model, report = hf.read(teacher.source, head=KINDS[task.kind].head)
+    if report.initialised:
+        raise ValueError(
+            f"{report.folder} is no fine-tuned model for {task.name}: it lacks "
+            f"{', '.join(report.initialised)}"
+        )
+    found, wanted = model.config.labels, label_names(task) or model.config.labels
+    told = found != numbered_labels(len(found)) and not task.regression
+    if len(found) != len(wanted) or (told and casefold(found) != casefold(wanted)):
+        raise ValueError(
+            f"{report.folder} has the labels {', '.join(found)}; {task.name} has "
+            f"{', '.join(wanted)}, in this order"
+        )
+
+
+def casefold(names: Sequence[str]) -> list[str]:
+    return [name.casefold() for name in names]
+
+
 def train_teacher(
     untrained: Model, teacher: Teacher, data: Data, out: Path, progress: Progress, how: FitOptions
 ) -> Model:
     """The teacher in `out/NAME`, which is trained first unless that is done."""
     folder, runs = out / teacher.name, out / "runs" / teacher.name
-    if not exists(runs / "result.json"):
+    if exists(runs / "result.json"):
+        return hf.from_pretrained(folder, runtime=teacher.training.runtime())
+    whole, spent = untrained, {"steps": 0, "seconds": 0.0}
+    if not teacher.fine_tuned:
         result = fit(
             untrained,
             data.train,
@@ -206,11 +240,16 @@ def train_teacher(
             **how,
         )
         whole = result.model.replace(params=gathered(result.model.params))
-        spent = {"steps": result.steps, "seconds": result.seconds, "commit": commit()}
+        spent = {"steps": result.steps, "seconds": result.seconds}
+    told = {**spent, "commit": commit()}
 
-        def write() -> None:
-            hf.save_pretrained(whole, folder, tokenizer=data.tokenizer, overwrite=True)
-            finish(runs, spent)
+    def write() -> None:
+        hf.save_pretrained(whole, folder, tokenizer=data.tokenizer, overwrite=True)
+        if teacher.fine_tuned:
+            runs.mkdir(parents=True, exist_ok=True)
+            write_json(runs / "result.json", told)
+        else:
+            finish(runs, told)
 
-        by_first(write)
+    by_first(write)
     return hf.from_pretrained(folder, runtime=teacher.training.runtime())

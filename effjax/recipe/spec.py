@@ -10,23 +10,26 @@ from effjax.train.loop import FitOptions
 
 @dataclass(frozen=True, kw_only=True)
 class Teacher:
-    """Where a teacher comes from; it is trained on the task before it teaches.
+    """Where a teacher comes from; it is trained on the task before it teaches, unless it was.
 
     Attributes:
         name: what objectives and tables call it.
         source: a Hugging Face hub id or folder; None trains a new BERT of the shape below, with a
             WordPiece vocabulary trained on the task's texts.
+        fine_tuned: whether the source was trained on the task before, and teaches as it is.
         hidden: width of a new BERT.
         layers: depth of a new BERT.
         heads: attention heads of a new BERT.
         dropout: of a new BERT; a generated language gives as much data as one asks for.
         vocab_size: of the new vocabulary.
-        training: how it is trained on the task.
+        training: how it is trained on the task, and the longest example and the precision in which
+            it is run in any case.
         seed: of its head, batch order and dropout.
     """
 
     name: str = "teacher"
     source: str | None = None
+    fine_tuned: bool = False
     hidden: int = 128
     layers: int = 4
     heads: int = 4
@@ -34,6 +37,12 @@ class Teacher:
     vocab_size: int = 500
     training: Training = field(default_factory=Training)
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.fine_tuned and self.source is None:
+            raise ValueError(
+                f"{self.name!r} is fine_tuned and has no source; expected a folder or hub id"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
