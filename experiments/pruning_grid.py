@@ -20,6 +20,9 @@ its paper. Nothing is chosen by the dev set: the learning rate is one for all.
 What is done is not done again: a run that was interrupted goes on, and `--tasks` and `--parts` take
 a part. Each task and part has a file in paper/results/pruning_grid; pruning_grid.md and .png beside
 it are of all that are there. Times are worth what the machine was left alone for.
+
+Run: the parts "pruned" and "distilled", paper/pruning.md says what they show. Not yet run:
+"recovered".
 """
 
 import dataclasses
