@@ -112,7 +112,7 @@ PARTS = {
     "recovered": Part(ways=(*WITHOUT_TRAINING, HardConcrete(name="CoFi")), speedups=(1.9, 2.8)),
     "distilled": Part(ways=(Distilled(name="distilled", source=STUDENT),), speedups=(1.9,)),
 }
-"""Three of six layers take 1 / 1.95 of the time, and two of them 1 / 2.86."""
+"""By the table three of six layers are 1.96 times as fast as all, and two 2.87 times."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -43,7 +43,8 @@ class Run:
         scores: the official metrics by evaluation set.
         right: whether each example of each set was answered correctly; empty for regressions.
         steps: training steps.
-        seconds: wall time of training, or its share of it, where seeds are trained together.
+        seconds: wall time of training, or its share of it, where seeds are trained together; of a
+            pruned model also what making it took.
         learning_rate: the one chosen.
         commit: of the code that trained it.
     """

@@ -173,7 +173,7 @@ def untrained_teacher(teacher: Teacher, data: Data) -> Model:
     key, runtime = jax.random.key(teacher.seed), teacher.training.runtime()
     head, labels = KINDS[data.task.kind].head, label_names(data.task)
     if teacher.fine_tuned:
-        check_fine_tuned(teacher, data.task)
+        return fine_tuned_teacher(teacher, data.task)
     if teacher.source is not None:
         return hf.from_pretrained(
             teacher.source, head=head, labels=labels, key=key, runtime=runtime
@@ -198,22 +198,28 @@ def untrained_teacher(teacher: Teacher, data: Data) -> Model:
     )
 
 
-def check_fine_tuned(teacher: Teacher, task: Task) -> None:
-    """Raises a ValueError for a source without a head for the task, or with other labels."""
+def fine_tuned_teacher(teacher: Teacher, task: Task) -> Model:
+    """A teacher as its source is, but for the names of its labels, which are the task's.
+
+    Raises:
+        ValueError: the source has no head for the task, or other labels.
+    """
     assert teacher.source is not None
-    model, report = hf.read(teacher.source, head=KINDS[task.kind].head)
+    head, runtime = KINDS[task.kind].head, teacher.training.runtime()
+    model, report = hf.read(teacher.source, head=head, runtime=runtime)
     if report.initialised:
         raise ValueError(
             f"{report.folder} is no fine-tuned model for {task.name}: it lacks "
             f"{', '.join(report.initialised)}"
         )
     found, wanted = model.config.labels, label_names(task) or model.config.labels
-    told = found != numbered_labels(len(found)) and not task.regression
-    if len(found) != len(wanted) or (told and casefold(found) != casefold(wanted)):
+    named = found != numbered_labels(len(found)) and not task.regression
+    if len(found) != len(wanted) or (named and casefold(found) != casefold(wanted)):
         raise ValueError(
             f"{report.folder} has the labels {', '.join(found)}; {task.name} has "
             f"{', '.join(wanted)}, in this order"
         )
+    return model.replace(config=model.config.replace(labels=wanted))
 
 
 def casefold(names: Sequence[str]) -> list[str]:
