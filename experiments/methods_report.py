@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from grid_tables import points, spread, table
 
 from effjax.files import atomic_file
 
@@ -15,39 +16,22 @@ CONTROL = "control"
 def publish(reports: Sequence[Report], path: Path) -> None:
     """Writes the table and the figure, `path` with .md and .png."""
     with atomic_file(path.with_suffix(".md")) as partial:
-        partial.write_text("\n".join(table(reports)) + "\n")
+        partial.write_text("\n".join(lines(reports)) + "\n")
     draw(reports, path.with_suffix(".png"))
 
 
-def table(reports: Sequence[Report]) -> Iterator[str]:
+def lines(reports: Sequence[Report]) -> Iterator[str]:
     """A table for each student: a row for each method, a column for each task."""
     for student in students(reports):
         of = [report for report in reports if student in report["students"]]
-        names = [f"{report['task']} {report['metric']}" for report in of]
-        yield f"| {student} | {' | '.join(names)} |"
-        yield "|---" * (1 + len(of)) + "|"
-        yield row("teacher", [100 * report["teacher"]["validation"]["mean"] for report in of])
-        for method in arms(of):
-            yield row(method, [np.asarray(scores(report, student, method)) for report in of])
-        yield ""
-        yield f"| {student}: over control, points right | {' | '.join(names)} |"
-        yield "|---" * (1 + len(of)) + "|"
-        for method in arms(of):
-            if method != CONTROL:
-                yield row(method, [difference(report, student, method) for report in of])
-        yield ""
-
-
-def row(name: str, cells: Sequence[Any]) -> str:
-    """A line of a table: scores of several seeds as mean and standard deviation."""
-
-    def cell(value: Any) -> str:
-        if isinstance(value, np.ndarray):
-            spread = f" ± {value.std(ddof=1):.1f}" if value.size > 1 else ""
-            return f"{value.mean():.1f}{spread}" if value.size else "-"
-        return value if isinstance(value, str) else f"{value:.1f}"
-
-    return f"| {name} | {' | '.join(map(cell, cells))} |"
+        names, methods = [f"{report['task']} {report['metric']}" for report in of], arms(of)
+        teacher = [spread([100 * report["teacher"]["validation"]["mean"]]) for report in of]
+        found = [[x, *(spread(scores(report, student, x)) for report in of)] for x in methods]
+        yield from table([student, *names], [["teacher", *teacher], *found])
+        more = [
+            [x, *(difference(report, student, x) for report in of)] for x in methods if x != CONTROL
+        ]
+        yield from table([f"{student}: over control, points right", *names], more)
 
 
 def difference(report: Report, student: str, method: str) -> str:
@@ -58,8 +42,7 @@ def difference(report: Report, student: str, method: str) -> str:
     if found is None:
         ours, others = (scores(report, student, arm) for arm in (method, CONTROL))
         return f"{np.mean(ours) - np.mean(others):+.1f} ({report['metric']})" if ours else "-"
-    point, low, high = (100 * found["validation"][key] for key in ("difference", "low", "high"))
-    return f"{point:+.1f} [{low:+.1f}, {high:+.1f}]"
+    return points(found["validation"])
 
 
 def students(reports: Sequence[Report]) -> list[str]:

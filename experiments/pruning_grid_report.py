@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from grid_tables import points, spread, table
 
 from effjax.files import atomic_file
 
@@ -17,7 +18,8 @@ SET = "validation"
 def publish(reports: Sequence[Report], path: Path) -> None:
     """Writes the tables and the figure, `path` with .md and .png."""
     with atomic_file(path.with_suffix(".md")) as partial:
-        partial.write_text("\n".join(line for x in reports for line in tables(x)) + "\n")
+        lines = [line for report in reports for line in tables(report)]
+        partial.write_text("\n".join([*lines, *foretold(reports), "", *took(reports)]) + "\n")
     draw(reports, path.with_suffix(".png"))
 
 
@@ -27,26 +29,57 @@ def tables(report: Report) -> Iterator[str]:
     """
     ways = report["ways"]
     speedups, when = list(next(iter(ways.values()))), "recovered" if report["runs"] else "pruned"
-    yield f"| {report['task']} {metric(report)}, {when} | {' | '.join(speedups)} |"
-    yield "|---" * (1 + len(speedups)) + "|"
-    yield row("unpruned", len(speedups) * [f"{whole(report):.1f}"])
-    for way, found in ways.items():
-        cells = [
-            f"{spread(scores(report, way, speedup))} ({found[speedup]['speedup']['mean']:.2f}x)"
-            for speedup in speedups
+    unpruned = ["unpruned", *len(speedups) * [spread([whole(report)])]]
+    found = [
+        [
+            way,
+            *(
+                f"{spread(scores(report, way, x))} ({of[x]['speedup']['mean']:.2f}x)"
+                for x in speedups
+            ),
         ]
-        yield row(way, cells)
-    yield ""
+        for way, of in ways.items()
+    ]
+    yield from table([f"{report['task']} {metric(report)}, {when}", *speedups], [unpruned, *found])
     if CONTROL in ways and report["comparisons"]:
-        yield f"| {report['task']}, {when}: points over {CONTROL} | {' | '.join(speedups)} |"
-        yield "|---" * (1 + len(speedups)) + "|"
-        for way in (way for way in ways if way != CONTROL):
-            yield row(way, [over_control(report, way, speedup) for speedup in speedups])
-        yield ""
+        more = [
+            [way, *(points(report["comparisons"][x][f"{way} - {CONTROL}"][SET]) for x in speedups)]
+            for way in ways
+            if way != CONTROL
+        ]
+        header = [f"{report['task']}, {when}: points over {CONTROL}", *speedups]
+        yield from table(header, more)
 
 
-def row(name: str, cells: Sequence[str]) -> str:
-    return f"| {name} | {' | '.join(cells)} |"
+def foretold(reports: Sequence[Report]) -> Iterator[str]:
+    """How far measured speed-ups are from those of the budget, over all that were timed: smaller
+    models of one report with the same sizes were timed once.
+    """
+    found = {
+        (i, tuple(made["kept"].items())): made
+        for i, report in enumerate(reports)
+        for made in report["pruned"]
+    }
+    off = [
+        100 * (next(iter(made["latency"].values()))["speedup"] / made["predicted_speedup"] - 1)
+        for made in found.values()
+    ]
+    within, median = np.sum(np.abs(off) <= 10), np.median(np.abs(off))
+    yield (
+        f"Of {len(off)} models {within} are within 10% of the speed-up foretold; "
+        f"median {median:.1f}%, slowest {min(off):+.1f}%, fastest {max(off):+.1f}%."
+    )
+
+
+def took(reports: Sequence[Report]) -> Iterator[str]:
+    """What each way took that trains nothing, for all speed-ups together, with one seed."""
+    for report in (report for report in reports if not report["runs"]):
+        spent = dict.fromkeys(report["ways"], 0.0)
+        for made in report["pruned"]:
+            if made["seed"] == report["recipe"]["seeds"][0]:
+                spent[made["way"]] += made["before"]["seconds"]
+        each = ", ".join(f"{way} {seconds:.0f} s" for way, seconds in spent.items())
+        yield f"{report['task']}, all speed-ups together: {each}."
 
 
 def metric(report: Report) -> str:
@@ -66,19 +99,6 @@ def scores(report: Report, way: str, speedup: str) -> list[float]:
     return [100 * run["scores"][SET][metric(report)] for run in found]
 
 
-def spread(found: Sequence[float]) -> str:
-    """Mean and standard deviation."""
-    several = f" ± {np.std(found, ddof=1):.1f}" if len(found) > 1 else ""
-    return f"{np.mean(found):.1f}{several}"
-
-
-def over_control(report: Report, way: str, speedup: str) -> str:
-    """With its 95% interval over the examples."""
-    found = report["comparisons"][speedup][f"{way} - {CONTROL}"][SET]
-    point, low, high = (100 * found[key] for key in ("difference", "low", "high"))
-    return f"{point:+.1f} [{low:+.1f}, {high:+.1f}]"
-
-
 def draw(reports: Sequence[Report], path: Path) -> None:
     """A panel for each task: scores against the speed-up measured, dashed as pruned, solid as
     recovered, a star for what was distilled.
@@ -96,13 +116,13 @@ def draw(reports: Sequence[Report], path: Path) -> None:
         panel = panels[0][tasks.index(report["task"])]
         when, line = ("", "-") if report["runs"] else (", as pruned", "--")
         for way, found in report["ways"].items():
-            points = sorted(
+            drawn = sorted(
                 (made["speedup"]["mean"], float(np.mean(scores(report, way, speedup))))
                 for speedup, made in found.items()
             )
-            mark = "*" if way == "distilled" else "o"
+            mark, wide = ("*", 9) if way == "distilled" else ("o", 4)
             look = {"linestyle": line, "marker": mark, "color": f"C{names.index(way)}"}
-            panel.plot(*zip(*points, strict=True), **look, markersize=4, label=f"{way}{when}")
+            panel.plot(*zip(*drawn, strict=True), **look, markersize=wide, label=f"{way}{when}")
         panel.axhline(whole(report), color="grey", linestyle=":")
         panel.set(title=report["task"], xlabel="measured speed-up at 8x128")
         panel.set_ylabel(f"{metric(report)}, %")
