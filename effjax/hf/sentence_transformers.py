@@ -18,13 +18,11 @@ from effjax.data.batches import eval_batches
 from effjax.data.encode import Encoded, encode
 from effjax.data.examples import Examples
 from effjax.files import atomic_folder
-from effjax.hf.card import model_card
 from effjax.hf.read import from_pretrained
 from effjax.hf.source import local_folder, model_folder, modules_of, read_object
-from effjax.hf.write import SHARD_SIZE, DType, write_json, write_model
+from effjax.hf.write import SHARD_SIZE, DType, Layout, write_json, write_model
 from effjax.layers.pooling import first_of_tokens, mean_of_tokens
 from effjax.models.base import Outputs, Runtime
-from effjax.models.factors import multiplied_out
 from effjax.models.model import Model
 from effjax.types import Array, Float
 
@@ -174,28 +172,28 @@ def save_sentence_encoder(
     *,
     tokenizer: Any = None,
     metrics: Mapping[str, Any] | None = None,
+    layout: Layout = "stock",
     dtype: DType = "float32",
     shard_size: int = SHARD_SIZE,
     overwrite: bool = False,
 ) -> None:
-    """Writes a folder that sentence-transformers and transformers both load.
+    """Writes a folder that sentence-transformers and transformers both load; in the layout
+    "compact" both do with `trust_remote_code=True`.
 
     Takes and raises what `save_pretrained` does.
     """
     modules = ["Transformer", "Pooling", *(["Normalize"] if encoder.normalize else [])]
-    model = multiplied_out(encoder.model)
+    given: dict[str, Any] = {"tokenizer": tokenizer, "metrics": metrics, "layout": layout}
     with atomic_folder(folder, overwrite=overwrite) as partial:
-        how = {"tokenizer": tokenizer, "dtype": dtype, "shard_size": shard_size}
-        write_model(model, partial, "stock", **how)
-        card = model_card(model, name=Path(folder).name, metrics=metrics or {})
-        (partial / "README.md").write_text(card, encoding="utf-8")
+        name = Path(folder).name
+        write_model(encoder.model, partial, name=name, dtype=dtype, shard_size=shard_size, **given)
         write_json(
             partial / "modules.json", [module_entry(i, kind) for i, kind in enumerate(modules)]
         )
         for i, kind in enumerate(modules[1:], start=1):
             (partial / f"{i}_{kind}").mkdir()
         switches = {name: mode == encoder.pooling for name, mode in SWITCHES.items()}
-        width = {"word_embedding_dimension": model.config.hidden}
+        width = {"word_embedding_dimension": encoder.model.config.hidden}
         write_json(partial / "1_Pooling" / "config.json", {**width, **switches})
         length = {"max_seq_length": encoder.max_length, "do_lower_case": False}
         write_json(partial / "sentence_bert_config.json", length)

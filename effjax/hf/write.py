@@ -59,19 +59,30 @@ def save_pretrained(
             layout "stock", or its parameters do not fit its table.
         FileExistsError: the folder exists and is not empty.
     """
-    model = model if layout == "compact" else multiplied_out(model)
-    model = padded(model) if layout == "dense" else model
+    given: dict[str, Any] = {"tokenizer": tokenizer, "metrics": metrics, "layout": layout}
     with atomic_folder(folder, overwrite=overwrite) as partial:
-        write_model(model, partial, layout, tokenizer=tokenizer, dtype=dtype, shard_size=shard_size)
-        compact, name = layout == "compact", Path(folder).name
-        card = model_card(model, name=name, metrics=metrics or {}, compact=compact)
-        (partial / "README.md").write_text(card, encoding="utf-8")
+        name = Path(folder).name
+        write_model(model, partial, name=name, dtype=dtype, shard_size=shard_size, **given)
 
 
 def write_model(
-    model: Model, folder: Path, layout: Layout, *, tokenizer: Any, dtype: DType, shard_size: int
+    model: Model,
+    folder: Path,
+    *,
+    name: str,
+    tokenizer: Any,
+    metrics: Mapping[str, Any] | None,
+    layout: Layout,
+    dtype: DType,
+    shard_size: int,
 ) -> None:
-    """config.json, weights and tokenizer, into a folder that exists."""
+    """config.json, weights, tokenizer and model card, into a folder that exists.
+
+    Args:
+        name: the title of the card.
+    """
+    model = model if layout == "compact" else multiplied_out(model)
+    model = padded(model) if layout == "dense" else model
     if layout == "compact":
         whole = whole_config(model.architecture, model.config)
         fields = config_to_hf(model.architecture, whole) | compact_fields(model)
@@ -81,6 +92,8 @@ def write_model(
     write_json(folder / "config.json", fields | {"dtype": dtype})
     write_tensors(hf_tensors(model, dtype), folder, shard_size)
     write_tokenizer(tokenizer, folder)
+    card = model_card(model, name=name, metrics=metrics or {}, compact=layout == "compact")
+    (folder / "README.md").write_text(card, encoding="utf-8")
 
 
 def hf_tensors(model: Model, dtype: DType = "float32") -> dict[str, np.ndarray]:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import transformers
 
 from effjax.data.metrics import spearman
 from effjax.hf import (
@@ -21,7 +23,7 @@ from effjax.hf import (
     save_sentence_encoder,
 )
 from effjax.models.base import Outputs, Runtime
-from effjax.prune import factorised
+from effjax.prune import factorised, shrink
 from effjax.tree import flatten
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "good", "bad", "film", "not"]
@@ -75,6 +77,23 @@ def test_weights_of_two_factors_are_written_as_one(tiny: Any, tmp_path: Path) ->
     batch = {"input_ids": np.array([[3, 1, 4, 1, 5]])}
     ours, theirs = (np.asarray(x(batch).last_hidden) for x in (again, small))
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("layout", ["dense", "compact"])
+def test_a_pruned_encoder_in_both_layouts(tiny: Any, tmp_path: Path, layout: Any) -> None:
+    """transformers gives the same hidden states, from small arrays where the layout has them."""
+    small = shrink(tiny(), {"layer_0/heads": np.array([1]), "layer_1/ffn": np.arange(5)})
+    out = tmp_path / "out"
+    save_sentence_encoder(SentenceEncoder(small, "cls", False, 16), out, layout=layout)
+    again = read_sentence_encoder(out)
+    assert (again.pooling, again.normalize) == ("cls", False)
+    assert (again.model.num_params == small.num_params) == (layout == "compact")
+    stock = transformers.AutoModel.from_pretrained(out, trust_remote_code=layout == "compact")
+    ids = np.array([[3, 1, 4, 1, 5]])
+    with torch.no_grad():
+        theirs = stock(torch.from_numpy(ids)).last_hidden_state.numpy()
+    for model in (small, again.model):
+        np.testing.assert_allclose(model({"input_ids": ids}).last_hidden, theirs, atol=1e-5)
 
 
 def test_convert_keeps_the_modules(folder: Path, tmp_path: Path) -> None:
