@@ -16,7 +16,7 @@ Cell = tuple[str, str]
 class Recipe(Protocol):
     """What `effjax run` runs."""
 
-    def run(self, out: Path) -> None: ...
+    def run(self, out: Path, *, accept_changes: bool) -> None: ...
 
 
 def run_cells(
@@ -27,6 +27,7 @@ def run_cells(
     *,
     out: Path,
     results: Path,
+    accept_changes: bool,
 ) -> None:
     """Runs the recipes of some cells, and publishes what there is of all after each.
 
@@ -37,13 +38,15 @@ def run_cells(
         publish: is given the results and where their table and figure belong.
         out: the folder of runs.
         results: the folder of result files.
+        accept_changes: goes on with what another recipe left in a cell's folder; its results then
+            list both.
     """
     for cell in cells:
         result = results / f"{name_of(cell)}.json"
         if not result.exists():
             folder = out / name_of(cell)
             share_teacher(folder, [out / name_of(other) for other in every if other[0] == cell[0]])
-            recipe(*cell).run(folder)
+            recipe(*cell).run(folder, accept_changes=accept_changes)
             result.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / "results.json", result)
         found = [results / f"{name_of(other)}.json" for other in every]

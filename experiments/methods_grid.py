@@ -99,6 +99,7 @@ class Settings:
         seeds: each method is trained once with each.
         out: where the runs are.
         results: the folder of result files; the table and the figure are beside it.
+        accept_changes: goes on with what another recipe left; the results then list both.
     """
 
     tasks: tuple[str, ...] = tuple(TASKS)
@@ -106,6 +107,7 @@ class Settings:
     seeds: tuple[int, ...] = (0, 1, 2)
     out: Path = Path("runs/methods_grid")
     results: Path = ROOT / "paper" / "results" / "methods_grid"
+    accept_changes: bool = False
 
 
 def methods(predictions: Objective, epochs: int) -> tuple[Method, ...]:
@@ -193,6 +195,7 @@ def main() -> None:
         publish,
         out=settings.out,
         results=settings.results,
+        accept_changes=settings.accept_changes,
     )
 
 

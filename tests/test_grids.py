@@ -88,6 +88,32 @@ def call(script: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch, *mor
     return results
 
 
+@pytest.mark.parametrize("accept", [True, False])
+def test_another_recipe_s_runs_are_gone_on_with_if_one_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accept: bool
+) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    grids, published = importlib.import_module("grids"), []
+
+    class Recipe:
+        def run(self, out: Path, *, accept_changes: bool) -> None:
+            out.mkdir(parents=True)
+            (out / "results.json").write_text(json.dumps(accept_changes))
+
+    cells = [("toy/sentiment", "3-layer, words")]
+    where = {"out": tmp_path / "runs", "results": tmp_path / "grid"}
+    grids.run_cells(
+        cells,
+        cells,
+        lambda *_: Recipe(),
+        lambda reports, _: published.extend(reports),
+        **where,
+        accept_changes=accept,
+    )
+    assert published == [accept]
+    assert json.loads((tmp_path / "grid" / "sentiment_3-layer_words.json").read_text()) == accept
+
+
 def runs_nothing(
     script: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch, *more: str
 ) -> None:

@@ -102,11 +102,15 @@ class CoFi(Reparam):
         self, learned: Aux, table: Table, *, progress: Array | float
     ) -> tuple[Array | float, dict[str, Array]]:
         """The Lagrangian, and the share of parameters that is expected to be gone."""
-        left = {name: likely.sum() for name, likely in self.probabilities(learned).items()}
-        gone = 1 - expected(table, left) / expected(table, {})
+        gone = self.gone(learned, table)
         target = self.target * jnp.clip(progress / max(self.warmup, 1e-9), 0, 1)
         one, two = raised(learned["multipliers"])
         return one * (gone - target) + two * (gone - target) ** 2, {"gone": gone}
+
+    def gone(self, learned: Aux, table: Table) -> Array:
+        """The share of the parameters of all heads and units that is expected to be closed."""
+        left = {name: likely.sum() for name, likely in self.probabilities(learned).items()}
+        return 1 - expected(table, left) / expected(table, {})
 
     def probabilities(self, learned: Aux) -> dict[str, Float[Array, "N"]]:
         """That each head or unit, and each number of the hidden states, is there."""

@@ -12,6 +12,7 @@ Another one, in a config or in a file of its own, is no more than
 """
 
 import abc
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
@@ -56,6 +57,13 @@ CRITERIA: Mapping[str, Criterion] = {
     "block_fisher": block_fisher,
 }
 """Those that `OneShot` knows; `effjax list criteria` has formulas and sources."""
+
+log = logging.getLogger("effjax")
+
+SHORT = 0.05
+"""How far gates that are learned may be from their target in the end, as a share of parameters,
+before a line says so: the rest goes by probabilities that training has not told apart.
+"""
 
 RANDOM = ("uniform",)
 """Criteria that take a seed."""
@@ -289,6 +297,13 @@ class HardConcrete(Trained):
         return CoFi(target=target, hidden=False, **how)
 
     def smaller(self, given: Given, fitted: Fit, reparam: CoFi, at_most: float) -> Model:
+        gone = float(reparam.gone(fitted.learned, fitted.model.table))
+        if gone < reparam.target - SHORT:
+            log.warning(
+                "way %r: after %d steps its gates have closed %.0f%% of heads and units, and the "
+                "budget wants %.0f%%; a larger learning_rate or share closes more",
+                *(self.name, fitted.steps, 100 * gone, 100 * reparam.target),
+            )
         within: Any = {"at_most": at_most, "multiples": given.multiples}
         gates = reparam.within(fitted.learned, fitted.model, given.costs, **within)
         return settled(fitted.model, gates)

@@ -1,5 +1,6 @@
 """Ways to prune: that a recipe's settings reach what they name."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -11,10 +12,13 @@ import pytest
 from effjax.data.encode import Encoded
 from effjax.measure import flop_costs
 from effjax.models import Model
-from effjax.prune import Movement, least_important, ziplm
-from effjax.recipe import BlockMovement, FewerLayers, Given, Way, ZipLM
+from effjax.prune import CoFi, Movement, least_important, ziplm
+from effjax.recipe import BlockMovement, FewerLayers, Given, HardConcrete, Way, ZipLM
 from effjax.train.loop import Fit
 from effjax.tree import flatten
+
+GATES = ("inner", "whole")
+"""What CoFi learns beside its multipliers."""
 
 
 @pytest.fixture
@@ -55,6 +59,28 @@ def test_blocks_that_learn_to_go_leave_whole_heads_and_units(
     name = "layer_0/feedforward/down/kernel"
     ours, theirs = (flatten(x.params)[name] for x in (pruned.model, given.model))
     np.testing.assert_array_equal(ours, theirs[: len(ours)])
+
+
+@pytest.mark.parametrize(("log_alpha", "told"), [(3.0, True), (-3.0, False)])
+def test_gates_that_did_not_close_are_told(
+    given: Given, caplog: pytest.LogCaptureFixture, log_alpha: float, told: bool
+) -> None:
+    """With the share that they closed, computed from the formula of their probabilities."""
+
+    def train(speedup: float, *, reparam: CoFi, steps: int) -> Fit:
+        learned: Any = reparam.init(jax.random.key(0), given.model.table)
+        learned |= {
+            name: jax.tree.map(lambda x: 0 * x + log_alpha, learned[name]) for name in GATES
+        }
+        return Fit(given.model, {}, learned, steps=5, seconds=2.0, loss=0.0)
+
+    (pruned,) = HardConcrete(name="CoFi").models(
+        replace(given, train=train, steps=10, speedups=(1.9,))
+    )
+    assert given.cost(pruned.model) <= given.costs.whole / 1.9
+    gone = 100 * (1 - (1 / (1 + math.exp(-log_alpha - 2 / 3 * math.log(11)))) ** 2)
+    line = f"way 'CoFi': after 5 steps its gates have closed {gone:.0f}% of heads and units"
+    assert (line in caplog.text) == told
 
 
 def arrays_of(way: Way, given: Given) -> list[dict[str, np.ndarray]]:
