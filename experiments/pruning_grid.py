@@ -10,6 +10,8 @@ of latencies measured on this device. Three parts share the fine-tuned model:
 - "pruned": ways that need no training, at five speed-ups, without any recovery;
 - "recovered": those and CoFi at two speed-ups, then trained from the unpruned model's logits and
   the labels, as many steps with each of three seeds, what CoFi trains while it prunes included;
+  it is trained as all others are, without the distillation of layers that its paper has, and leaves
+  the hidden states whole;
 - "distilled": a student of general distillation with as many layers as the first of the two
   speed-ups allows, trained alike: what a smaller model is worth that was not made by pruning.
 

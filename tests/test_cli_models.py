@@ -15,6 +15,7 @@ from effjax.data.wordpiece import train_wordpiece
 from effjax.hf import (
     SentenceEncoder,
     from_pretrained,
+    layout_of,
     load_tokenizer,
     read,
     read_sentence_encoder,
@@ -27,6 +28,7 @@ from effjax.models.model import create
 from effjax.prune import shrink
 from effjax.tree import flatten
 
+FOLDERS = ("same", "dense", "less")
 TEXTS = ["the film is good", "the film is not good", "a bad film , but a good end"]
 
 
@@ -156,6 +158,25 @@ def test_convert_changes_the_head(folder: Path, caplog: pytest.LogCaptureFixture
     assert read("./lm")[0].config.head == "masked-lm"
 
 
+def test_convert_writes_pruned_models_in_every_layout(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As it was, padded with zeros and small again, or refused with the layouts that there are."""
+    small = shrink(from_pretrained(folder), {"layer_0/heads": np.array([1])})
+    save_pretrained(small, "pruned", tokenizer=load_tokenizer(folder), layout="compact")
+    assert main(["convert", "./pruned", "same"]) == 0
+    assert main(["convert", "./pruned", "dense", "--layout", "dense"]) == 0
+    Path("t.txt").write_text("the film\n")
+    assert main(["prune", "vocabulary", "./pruned", "--texts", "t.txt", "--out", "less"]) == 0
+    layers = [[layer.heads for layer in read(f"./{x}")[0].config.layers] for x in FOLDERS]
+    assert layers == [[1, 2], [2, 2], [1, 2]]
+    assert [layout_of(x) for x in FOLDERS] == ["compact", "stock", "compact"]
+    capsys.readouterr()
+    assert main(["convert", "./pruned", "stock", "--layout", "stock"]) == 2
+    error = capsys.readouterr().err
+    assert "which the layout 'dense' makes of them; this model has layer 0: 1 heads" in error
+
+
 def test_convert_leaves_an_existing_folder(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -183,10 +204,12 @@ def test_measure_makes_a_latency_table(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("EFFJAX_CACHE", str(tmp_path / "cache"))  # a new table
-    shape = ["--batch", "1", "--length", "8", "--table"]
-    assert main(["measure", str(folder), *shape]) == 0
+    shapes = ["--batch", "1", "2", "--length", "8", "--table"]
+    assert main(["measure", str(folder), *shapes]) == 0
     printed = capsys.readouterr().out
-    assert "ms for 1 x 8 tokens" in printed and "  layer_0/heads, ms by size: 0: 0.00, " in printed
+    assert printed.count("  layer_0/heads, ms by size: 0: 0.00, ") == 2
+    for shape in ("1 x 8", "2 x 8"):
+        assert printed.count(f" ms for {shape} tokens") == 2  # of the whole, and of the table
 
 
 def test_verify_passes_and_fails(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -101,7 +101,7 @@ def support(name: str) -> list[str]:
         f"heads: {', '.join(head for head in architecture.heads if head)}",
         f"shrinks: {', '.join(dict.fromkeys(map(kind_of, table.instances)))}",
     ]
-    fixed = {kind_of(axis): why for axis, why in table.fixed.items() if "/" in axis}
+    fixed = {kind_of(axis): why for axis, why in table.fixed.items()}
     return lines + [f"does not shrink: {kind} ({why})" for kind, why in fixed.items()]
 
 

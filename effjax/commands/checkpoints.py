@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,9 +17,10 @@ DType = Literal["float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class Convert:
-    """Read a checkpoint and write it as a Hugging Face folder that stock transformers loads.
+    """Read a checkpoint and write it as a Hugging Face folder that transformers loads.
 
     Example: effjax convert bert-base-uncased out/bert --dtype bfloat16
+    Example: effjax convert out/pruned out/padded --layout dense
     """
 
     source: Positional[Annotated[str, arg(metavar="SOURCE")]]
@@ -27,6 +29,9 @@ class Convert:
     """The new folder."""
     head: str = "auto"
     """Another task head, such as sequence-classification, or none; auto is the checkpoint's own."""
+    layout: Literal["same", "stock", "dense", "compact"] = "same"
+    """Of pruned models: dense, zeros for what is gone, so that stock transformers loads them; or
+    compact, small arrays and code for trust_remote_code. Same is the checkpoint's own."""
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """What the weights are stored in."""
     shard_size: int = 5_000_000_000
@@ -36,9 +41,8 @@ class Convert:
         from effjax.hf import convert
 
         head: Any = None if self.head == "none" else self.head
-        model = convert(
-            self.source, self.out, head=head, dtype=self.dtype, shard_size=self.shard_size
-        )
+        how: Any = {"layout": self.layout, "dtype": self.dtype, "shard_size": self.shard_size}
+        model = convert(self.source, self.out, head=head, **how)
         print(f"{self.out}: {model.num_params:,} parameters in {self.dtype}")
 
 
@@ -78,14 +82,15 @@ class Measure:
     Several models are timed in turns within one run, so that their ratio means something.
 
     Example: effjax measure out/teacher out/student --batch 32 --length 128
+    Example: effjax measure out/teacher --batch 1 8 --length 32 128 --table
     """
 
     folders: Positional[Annotated[tuple[str, ...], arg(metavar="FOLDER ...")]]
     """Model folders or hub ids; the first is what the others are compared with."""
-    batch: int = 1
-    """Sequences at a time."""
-    length: int = 128
-    """Tokens in each."""
+    batch: tuple[int, ...] = (1,)
+    """Sequences at a time; of several numbers, each in turn."""
+    length: tuple[int, ...] = (128,)
+    """Tokens in each; of several numbers, each in turn."""
     dtype: DType = "float32"
     """What products are computed in."""
     table: bool = False
@@ -101,13 +106,14 @@ class Measure:
             raise ValueError("measure needs a model folder")
         runtime = Runtime.auto(self.dtype)
         models = {name: from_pretrained(name, runtime=runtime) for name in self.folders}
-        for name, model in models.items():
-            print(f"{name}: {measure.cost(model, batch=self.batch, length=self.length)}")
-            print(f"{name}: {measure.memory(model, batch=self.batch, length=self.length)}")
-        print(measure.compare(models, batch=self.batch, length=self.length))
-        for name, model in models.items() if self.table else ():
-            found = measure.latency_table(model, batch=self.batch, length=self.length)
-            print(f"{name}: {found}")
+        for batch, length in product(self.batch, self.length):
+            shape = {"batch": batch, "length": length}
+            for name, model in models.items():
+                print(f"{name}: {measure.cost(model, **shape)}")
+                print(f"{name}: {measure.memory(model, **shape)}")
+            print(measure.compare(models, **shape))
+            for name, model in models.items() if self.table else ():
+                print(f"{name}: {measure.latency_table(model, **shape)}")
 
 
 @dataclass(frozen=True)
@@ -132,17 +138,18 @@ class Prune:
 
     def __call__(self) -> None:
         from effjax.data.corpus import read_documents
-        from effjax.hf import load_tokenizer, save_pretrained, save_sentence_encoder
+        from effjax.hf import layout_of, load_tokenizer, save_pretrained, save_sentence_encoder
         from effjax.prune import vocabulary
 
         texts, tokenizer = read_documents(self.texts), load_tokenizer(self.folder)
         model, encoder = self._read()
         small, tokenizer = vocabulary(model, tokenizer, texts, at_least=self.at_least)
+        how: Any = {"tokenizer": tokenizer, "layout": layout_of(self.folder)}
         if encoder is None:
-            save_pretrained(small, self.out, tokenizer=tokenizer)
+            save_pretrained(small, self.out, **how)
         else:
             encoder = dataclasses.replace(encoder, model=small)
-            save_sentence_encoder(encoder, self.out, tokenizer=tokenizer)
+            save_sentence_encoder(encoder, self.out, **how)
         before, after = model.config.vocab_size, small.config.vocab_size
         print(f"{self.out}: {after:,} of {before:,} tokens, {small.num_params:,} parameters")
 

@@ -25,7 +25,9 @@ class NearestHiddenMSE(Objective):
     """mean_D (h_s W - h_t)^2 per token and teacher layer t, h_s being the student layer whose mean
     over the batch is the smallest in this step; one learned W [D_s, D_t].
 
-    Source: arXiv 2204.00408, section 3.2. Deviation: of a batch in parts, each part chooses.
+    Source: arXiv 2204.00408, section 3.2. Deviations: any layer may be chosen, closed
+    ones and lower ones too (`layer_distill_version` 3 of its release); the mean over the teacher's
+    layers in place of the sum; of a batch in parts, each part chooses.
 
     Attributes:
         teacher_layers: which hidden states are learned; 0 is the embedding.

@@ -1,6 +1,6 @@
 """Hugging Face in and out, without torch."""
 
-from effjax.hf.convert import convert, load_tokenizer
+from effjax.hf.convert import convert, layout_of, load_tokenizer
 from effjax.hf.read import Report, from_pretrained, read
 from effjax.hf.sentence_transformers import (
     SentenceEncoder,
@@ -17,6 +17,7 @@ __all__ = [
     "VerifyReport",
     "convert",
     "from_pretrained",
+    "layout_of",
     "load_tokenizer",
     "pool",
     "read",

@@ -53,6 +53,11 @@ class LatencyTable:
     other_cores: float | None
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """(batch, length)."""
+        return int(self.of["batch"]), int(self.of["length"])
+
+    @property
     def busy(self) -> bool:
         """Whether other processes were at work."""
         return self.other_cores is not None and self.other_cores > BUSY
@@ -63,7 +68,7 @@ class LatencyTable:
         Raises:
             ValueError: the table is of another model or device, or of another precision.
         """
-        batch, length = int(self.of["batch"]), int(self.of["length"])
+        batch, length = self.shape
         check_same(self.of, described(model, batch=batch, length=length))
         of = {
             instance: np.interp(

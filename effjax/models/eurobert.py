@@ -24,6 +24,7 @@ from effjax.models import bert
 from effjax.models.architecture import Architecture, HeadSpec
 from effjax.models.base import EncoderConfig, LayerSpec
 from effjax.models.encoder import initializer, is_token
+from effjax.models.layer_fields import OTHERWISE
 from effjax.models.postnorm import axes, word_rows
 from effjax.models.prenorm import (
     PreNormBlock,
@@ -228,7 +229,7 @@ def layers_to(name: str, config: EuroBertConfig) -> dict[str, Any]:
     if config.hidden % fields["heads"]:
         raise ValueError(
             f"{name} in Hugging Face wants heads that divide the hidden size; "
-            f"this model has {fields['heads']} heads, hidden {config.hidden}"
+            f"this model has {fields['heads']} heads, hidden {config.hidden}; {OTHERWISE}"
         )
     return {**fields, "kv_heads": config.layers[0].kv_heads}
 

@@ -8,6 +8,9 @@ from typing import Any
 
 from effjax.models.base import EncoderConfig, LayerSpec
 
+OTHERWISE = "the layout 'compact' has any sizes"
+"""How a model is written that a stock config.json has no words for."""
+
 
 def uniform_layers(sizes: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The fields of an `EncoderConfig`, made of those that an architecture names: `depth`, `heads`
@@ -41,7 +44,7 @@ def uniform_fields(name: str, config: EncoderConfig) -> dict[str, Any]:
             f"{name} in Hugging Face wants heads x head size = hidden size "
             "and a feed-forward network; "
             f"this model has {layer.heads} x {config.head_size}, hidden {config.hidden}, "
-            f"ffn {layer.ffn}"
+            f"ffn {layer.ffn}; {OTHERWISE}"
         )
     return {"depth": config.num_layers, "heads": layer.heads, "ffn": layer.ffn}
 
@@ -56,7 +59,7 @@ def sized_fields(name: str, config: EncoderConfig) -> dict[str, Any]:
     if not layer.heads or not layer.ffn:
         raise ValueError(
             f"{name} in Hugging Face wants heads and a feed-forward network; "
-            f"this model has {layer.heads} heads, ffn {layer.ffn}"
+            f"this model has {layer.heads} heads, ffn {layer.ffn}; {OTHERWISE}"
         )
     return {"depth": config.num_layers, "heads": layer.heads, "ffn": layer.ffn}
 

@@ -13,6 +13,7 @@ from flax import linen as nn
 from effjax.models import registry
 from effjax.models.architecture import Architecture
 from effjax.models.base import EncoderConfig, Head, Outputs, Runtime
+from effjax.models.gates import check_gates
 from effjax.models.hf_config import config_from_hf
 from effjax.models.hidden_gates import gated_variables
 from effjax.table import Row, Table
@@ -66,7 +67,17 @@ class Model:
         return forward(self, inputs(self.config, batch))
 
     def trace(self, batch: Mapping[str, Any], gates: Gates | None = None) -> Outputs:
-        """Runs the model and keeps everything, layer by layer. Raises as calling does."""
+        """Runs the model and keeps everything, layer by layer.
+
+        Args:
+            gates: of heads and units by axis instance, of "hidden" and "embedding", [size] each;
+                and of whole layers, "layer_3", one number each.
+
+        Raises:
+            ValueError: as calling does; or a gate is of something that has none, or of another
+                shape.
+        """
+        check_gates(self.table, gates or {}, layers=True)
         return forward_traced(self, inputs(self.config, batch), gates)
 
     def replace(self, **changes: Any) -> "Model":

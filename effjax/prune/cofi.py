@@ -18,9 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from effjax.models.costs import Costs
+from effjax.models.gates import gateable
 from effjax.models.hidden_gates import normed
 from effjax.models.model import Model
-from effjax.prune.gates import gateable, parameters_of
+from effjax.prune.gates import parameters_of
 from effjax.prune.hard_concrete import open_probability, sample, typical
 from effjax.prune.reparam import Reparam
 from effjax.prune.search import select
@@ -147,7 +148,7 @@ class CoFi(Reparam):
             multiples: as of `select`; of "hidden" too.
 
         Raises:
-            ValueError: as of `select`.
+            ValueError: as of `select`, but that a budget of the whole and more leaves all open.
         """
         likely = {name: np.asarray(x) for name, x in self.probabilities(learned).items()}
         each = {name: parameters_of(model.table, name) for name in gateable(model.table)}

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from effjax.data.encode import Encoded
+from effjax.models.gates import read, readers
 from effjax.models.model import Model
 from effjax.models.products import reading
-from effjax.prune.gates import read, readers
 from effjax.prune.passes import summed
 from effjax.table import Row
 from effjax.tree import flatten

@@ -5,17 +5,16 @@ model.trace(batch, gates)               # computes what the smaller model will
 small = settled(model, gates)           # is the smaller model
 """
 
-from collections.abc import Mapping
-
 import jax.numpy as jnp
 import numpy as np
 
-from effjax.models.hidden_gates import gated_variables, normed
+from effjax.models.gates import check_gates, gateable, read, readers
+from effjax.models.hidden_gates import gated_variables
 from effjax.models.model import Model
 from effjax.prune.shrink import shrink
 from effjax.table import Row, Table
 from effjax.tree import flatten, unflatten
-from effjax.types import Array, Gates, Keep
+from effjax.types import Gates, Keep
 
 
 def gated(model: Model) -> dict[str, int]:
@@ -33,16 +32,6 @@ def gated(model: Model) -> dict[str, int]:
     return found
 
 
-def gateable(table: Table) -> dict[str, int]:
-    """The same, and nothing where there is none."""
-    return {name: size for name, size in table.instances.items() if readers(table, name)}
-
-
-def readers(table: Table, instance: str) -> list[Row]:
-    """The kernels that read a layer's heads or units, which is where a gate multiplies."""
-    return [row for row in table if "/" in instance and instance in read(row)]
-
-
 def with_instance(table: Table, instance: str) -> list[Row]:
     """The arrays that shrink with an axis instance."""
     return [row for row in table if any(axis.instance == instance for axis in row.axes)]
@@ -51,11 +40,6 @@ def with_instance(table: Table, instance: str) -> list[Row]:
 def parameters_of(table: Table, instance: str) -> float:
     """Of each head or unit."""
     return sum(row.size for row in with_instance(table, instance)) / table.instances[instance]
-
-
-def read(row: Row) -> list[str | None]:
-    """The axis instances that a product sums over."""
-    return [axis.instance for axis in row.axes[: row.contracts]]
 
 
 def open_gates(model: Model) -> Gates:
@@ -88,7 +72,8 @@ def settled(model: Model, gates: Gates) -> Model:
     Raises:
         ValueError: a gate is of something that has none, or of another shape.
     """
-    check_gates(model, gates)
+    gated(model)
+    check_gates(model.table, gates, layers=False)
     return shrink(absorbed(model, gates), kept(gates))
 
 
@@ -102,15 +87,3 @@ def absorbed(model: Model, gates: Gates) -> Model:
             shape = [-1 if i == number else 1 for i in range(len(row.axes))]
             arrays[row.path] = arrays[row.path] * jnp.asarray(gate).reshape(shape)
     return model.replace(params=unflatten(arrays))
-
-
-def check_gates(model: Model, gates: Mapping[str, Array]) -> None:
-    """Raises a ValueError for gates, or scores, of what has none, or of another shape."""
-    sizes = gated(model) | normed(model.table)
-    for instance, gate in gates.items():
-        if instance not in sizes:
-            raise ValueError(f"{instance!r} has no gates; this model has {', '.join(sizes)}")
-        if np.shape(gate) != (sizes[instance],):
-            raise ValueError(
-                f"{instance!r} has shape {np.shape(gate)}; expected ({sizes[instance]},)"
-            )

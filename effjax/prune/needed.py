@@ -9,8 +9,9 @@ arXiv 2109.04838 calls filled; `shrink(sparse, needed(sparse))` computes what th
 
 import numpy as np
 
+from effjax.models.gates import read, readers
 from effjax.models.model import Model
-from effjax.prune.gates import gated, read, readers, with_instance
+from effjax.prune.gates import gated, with_instance
 from effjax.table import Row, Table
 from effjax.tree import flatten
 from effjax.types import Bool, Keep

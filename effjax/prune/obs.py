@@ -19,9 +19,10 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from effjax.data.encode import Encoded
+from effjax.models.gates import read, readers
 from effjax.models.model import Model
 from effjax.prune.contributions import moments
-from effjax.prune.gates import gated, read, readers
+from effjax.prune.gates import gated
 from effjax.prune.shrink import shrink
 from effjax.tree import flatten, unflatten
 from effjax.types import Float, Int, Keep

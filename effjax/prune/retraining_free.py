@@ -1,4 +1,4 @@
-"""Pruning a fine-tuned model without training it again, in minutes.
+"""Pruning a fine-tuned model without training it again, in minutes (paper/pruning.md).
 
     gates = retraining_free(model, encoded, loss, costs, at_most=0.6 * costs.whole)
     small = settled(model, gates)

@@ -83,7 +83,8 @@ def activation(model: Model, encoded: Encoded, loss: Loss) -> Scores:
 def first_order(model: Model, encoded: Encoded, loss: Loss) -> Scores:
     """E_x |dL(x) / dg_i|.
 
-    Source: arXiv 1905.10650, the score of heads.
+    Source: arXiv 1905.10650, the score of heads. Deviation: not divided by the norm over each
+    layer's, so that scores of all layers, and of heads and units, are estimates of one loss.
     """
     gradients = example_gradients(model, encoded, loss)
     return {name: np.abs(gradient).mean(0) for name, gradient in gradients.items()}

@@ -29,8 +29,9 @@ import numpy as np
 from effjax.data.batches import eval_batches
 from effjax.data.encode import Encoded
 from effjax.models.costs import Costs
+from effjax.models.gates import gateable
 from effjax.models.model import Model, apply
-from effjax.prune.gates import gateable, gated
+from effjax.prune.gates import gated
 from effjax.prune.obs import refitted, removals, smaller
 from effjax.prune.scores import AT_ONCE, Loss, one_by_one
 from effjax.prune.search import best_sizes

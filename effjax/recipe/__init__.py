@@ -7,17 +7,8 @@ from effjax.recipe.pretraining import Pretraining
 from effjax.recipe.pruned import Recovery
 from effjax.recipe.pruning import Pruning
 from effjax.recipe.spec import Method, NewModel, Search, Stage, Student, Teacher
-from effjax.recipe.ways import (
-    BlockMovement,
-    FewerLayers,
-    Given,
-    HardConcrete,
-    OneShot,
-    Pruned,
-    RetrainingFree,
-    Way,
-    ZipLM,
-)
+from effjax.recipe.trained_ways import BlockMovement, HardConcrete
+from effjax.recipe.ways import FewerLayers, Given, OneShot, Pruned, RetrainingFree, Way, ZipLM
 
 __all__ = [
     "BlockMovement",

@@ -7,7 +7,7 @@ Of a way and a speed-up, `runs/WAY/2x/pruned-0` has the model as it was pruned w
 import functools
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -62,6 +62,8 @@ class Structure:
 
     Attributes:
         kept: hidden states, and heads and units of every layer.
+        layers: the numbers that the layers had in the whole model, counted from 0; None where no
+            whole layer went.
         fields: of a config.json, layers being of one size in it.
         params: all parameters.
         flops: of the matrix products, at the recipe's shape.
@@ -73,6 +75,7 @@ class Structure:
     params: int
     flops: int
     cost: float
+    layers: Sequence[int] | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -273,7 +276,7 @@ def keep_pruned(bench: Bench, place: Place, pruned: Pruned) -> None:
     run = evaluated(bench, place, pruned, place.seeds[0])
     if not place.recovers:
         save_first(bench, place, pruned.model, run)
-    structure = structure_of(bench, pruned.model)
+    structure = structure_of(bench, pruned)
     by_first(lambda: write_json(place.pruned / "structure.json", vars(structure)))
     by_first(lambda: write_run(run, place.pruned, kept_alone))
 
@@ -316,8 +319,9 @@ def save_first(bench: Bench, place: Place, model: Model, run: Run) -> None:
         save(model, folder, bench.data.tokenizer, run.scores, layout=bench.layout)
 
 
-def structure_of(bench: Bench, model: Model) -> Structure:
+def structure_of(bench: Bench, pruned: Pruned) -> Structure:
     """What is left in a smaller model."""
+    model = pruned.model
     whole, (batch, length) = whole_config(model.architecture, model.config), bench.shape
     kept = sizes(model.table, model.architecture.table(whole))
     return Structure(
@@ -326,6 +330,7 @@ def structure_of(bench: Bench, model: Model) -> Structure:
         params=model.num_params,
         flops=measure.cost(model, batch=batch, length=length).product_flops,
         cost=bench.costs.at({instance: kept.get(instance, 0) for instance in bench.costs.of}),
+        layers=pruned.layers,
     )
 
 

@@ -34,8 +34,9 @@ Budget = Literal["parameters", "flops", "latency"]
 class Pruning:
     """One model, fine-tuned and then made smaller in several ways, each at several speed-ups.
 
-    All smaller models of one speed-up are within the same budget. Their scores are reported as they
-    are pruned, and after a recovery, which takes as many steps in all ways.
+    All smaller models of one speed-up are within the same budget, unless their way says that it
+    keeps to none; the report has what each costs. Their scores are reported as they are pruned, and
+    after a recovery, which takes as many steps in all ways.
 
     Attributes:
         task: name of the task, "glue/sst2" (`effjax list tasks`); or files of one's own, as
@@ -110,6 +111,8 @@ class Pruning:
             table = self.table(untrained, out, bars)
             costs = self.costs(untrained, table)
             check_reachable(self.speedups, costs)
+            for way in self.ways:
+                way.check(untrained, costs, self.speedups)
             # Only now, so that a mistake leaves nothing behind that the next recipe has to equal.
             by_first(lambda: claim(out / RECIPE, self, accept_changes=accept_changes))
             progress = bars.training(self.model.name)
@@ -185,6 +188,9 @@ class Pruning:
     def table(self, model: Model, out: Path, bars: Bars) -> LatencyTable | None:
         """What parts of the model take on this device; it stays in the experiment's folder, so that
         whatever goes on later has the same. None for another budget.
+
+        Raises:
+            ValueError: the folder's is of another shape.
         """
         if self.budget != "latency":
             return None
@@ -195,7 +201,14 @@ class Pruning:
             here = model.replace(runtime=Runtime.auto())
             found = measure.latency_table(here, batch=batch, length=length, progress=progress)
             by_first(lambda: found.save(file))
-        return LatencyTable.load(file)
+        table = LatencyTable.load(file)
+        if table.shape != self.shape:
+            there, here = ("x".join(map(str, shape)) for shape in (table.shape, self.shape))
+            raise ValueError(
+                f"{file} is of {there} tokens, and the recipe's shape is {here}; take another "
+                "folder, or the file away for a new table"
+            )
+        return table
 
     def costs(self, model: Model, table: LatencyTable | None) -> Costs:
         """What every head and unit costs, in the unit of the budget."""

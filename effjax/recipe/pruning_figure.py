@@ -1,7 +1,9 @@
-"""The pictures of a pruning experiment: scores against measured speed-up, and what is kept."""
+"""The pictures of a pruning experiment: scores against sizes and speed-ups, and what is kept."""
 
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from effjax.files import atomic_file
 from effjax.recipe.figure import MARKS
@@ -10,45 +12,67 @@ BARS = ("C0", "C1", "C2", "C3")
 """Colours of heads, feed-forward units, and whatever else layers have."""
 
 
+AXES = {
+    "params": (1e-6, "parameters, millions"),
+    "flops": (1e-9, "FLOPs at {shape}, billions"),
+    "speedup": (1.0, "measured speed-up at {shape}"),
+}
+"""What scores are drawn against: its unit and label, by its name in the report."""
+
+PREDICTED = "hollow: the speed-up predicted"
+
+
 def draw(report: dict[str, Any], path: Path) -> None:
-    """One panel per evaluation set, one line per way: means over the seeds with their 95% interval
-    after recovery, and dashed as they were pruned.
+    """A row per evaluation set, a column per axis, one line per way: means over the seeds with
+    their 95% interval after recovery, and dashed as they were pruned. Where the budget was of
+    seconds, the speed-ups that it predicted are beside those measured.
     """
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    sets = list(report["model"])
-    figure, panels = plt.subplots(
-        1, len(sets), figsize=(5.5 * len(sets), 4.5), squeeze=False, layout="constrained"
-    )
-    for panel, name in zip(panels[0], sets, strict=True):
-        whole = 100 * report["model"][name]["mean"]
-        panel.plot(1.0, whole, "*", color="black", markersize=10, label="unpruned")
-        panel.axhline(whole, color="black", linewidth=0.5)
-        for i, (way, speedups) in enumerate(report["ways"].items()):
-            look = {"color": f"C{i}", "marker": MARKS[i % len(MARKS)], "capsize": 3}
-            for when, line in (("before", "--"), ("after", "-")):
-                if points := points_of(speedups, name, when):
-                    x, y, low, high = zip(*sorted(points), strict=True)
-                    label = f"{way}{', as pruned' if when == 'before' else ''}"
-                    panel.errorbar(x, y, yerr=(low, high), linestyle=line, label=label, **look)
-        shape = next(iter(report["model_size"]["latency"]))
-        panel.set(
-            title=f"{report['task']} {name}",
-            xlabel=f"measured speed-up at {shape}",
-            ylabel=f"{report['metric']}, %",
-        )
-        panel.grid(alpha=0.3)
-        panel.legend(fontsize="x-small", handlelength=4)
+    sets, shape = list(report["model"]), next(iter(report["model_size"]["latency"]))
+    wide = {"squeeze": False, "sharey": "row", "layout": "constrained"}
+    size = (4.5 * len(AXES), 4.5 * len(sets))
+    figure, panels = plt.subplots(len(sets), len(AXES), figsize=size, **wide)
+    for row, name in zip(panels, sets, strict=True):
+        for panel, axis in zip(row, AXES, strict=True):
+            draw_ways(panel, report, name, axis)
+            panel.set(title=f"{report['task']} {name}", xlabel=AXES[axis][1].format(shape=shape))
+            panel.grid(alpha=0.3)
+        row[0].set_ylabel(f"{report['metric']}, %")
+        row[-1].legend(fontsize="x-small", handlelength=4)
     save(figure, path)
 
 
+def draw_ways(panel: Any, report: dict[str, Any], name: str, axis: str) -> None:
+    """The whole model and all ways in one panel."""
+    unit, whole = AXES[axis][0], 100 * report["model"][name]["mean"]
+    at = 1.0 if axis == "speedup" else unit * report["model_size"][axis]
+    panel.plot(at, whole, "*", color="black", markersize=10, label="unpruned")
+    panel.axhline(whole, color="black", linewidth=0.5)
+    predicted = axis == "speedup" and report["budget"]["unit"] == "seconds"
+    for i, (way, speedups) in enumerate(report["ways"].items()):
+        look = {"color": f"C{i}", "marker": MARKS[i % len(MARKS)]}
+        for when, line in (("before", "--"), ("after", "-")):
+            if points := points_of(speedups, name, when, axis):
+                x, y, low, high = zip(*sorted(points), strict=True)
+                label = f"{way}{', as pruned' if when == 'before' else ''}"
+                bars = {"yerr": (low, high), "capsize": 3}
+                panel.errorbar(unit * np.array(x), y, linestyle=line, label=label, **bars, **look)
+            if points and predicted:
+                foretold = points_of(speedups, name, when, "predicted_speedup")
+                x, y, *_ = zip(*foretold, strict=True)
+                panel.plot(x, y, linestyle="", markerfacecolor="none", markersize=10, **look)
+    if predicted:
+        panel.plot([], [], "o", color="grey", markerfacecolor="none", label=PREDICTED)
+
+
 def points_of(
-    speedups: dict[str, Any], name: str, when: str
+    speedups: dict[str, Any], name: str, when: str, axis: str
 ) -> list[tuple[float, float, float, float]]:
-    """(speed-up, score, below, above) of one way, in per cent."""
+    """(place on the axis, score, below, above) of one way, scores in per cent."""
     points = []
     for found in speedups.values():
         score = found["scores"][name][when]
@@ -56,7 +80,7 @@ def points_of(
             mean = score["mean"]
             low, high = score.get("interval", (mean, mean))
             spread = 100 * (mean - low), 100 * (high - mean)
-            points.append((found["speedup"]["mean"], 100 * mean, *spread))
+            points.append((found[axis]["mean"], 100 * mean, *spread))
     return points
 
 
@@ -94,9 +118,17 @@ def draw_structure(report: dict[str, Any], path: Path) -> None:
 
 
 def kept_of(report: dict[str, Any], way: str, speedup: str) -> dict[str, int]:
-    """What the first model of a way and speed-up has kept."""
+    """What the first model of a way and speed-up has kept, layers called as in the whole one."""
     of = (x for x in report["pruned"] if (x["way"], x["before"]["arm"]) == (way, speedup))
-    return next(of)["kept"]
+    made = next(of)
+    if made["layers"] is None:
+        return made["kept"]
+    names = {f"layer_{new}": f"layer_{old}" for new, old in enumerate(made["layers"])}
+    found = {}
+    for instance, size in made["kept"].items():
+        layer, slash, kind = instance.partition("/")
+        found[names.get(layer, layer) + slash + kind] = size
+    return found
 
 
 def strip(

@@ -138,6 +138,7 @@ def made_fields(bench: Bench, made: Made, sizes: Sizes) -> dict[str, Any]:
         "speedup": made.speedup,
         "seed": made.before.seed,
         "kept": dict(structure.kept),
+        "layers": structure.layers,
         "predicted_cost": structure.cost,
         "predicted_speedup": bench.costs.whole / structure.cost,
         **size_fields(size),

@@ -12,7 +12,7 @@ Another one, in a config or in a file of its own, is no more than
 """
 
 import abc
-import logging
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
@@ -21,8 +21,6 @@ from effjax.data.encode import Encoded
 from effjax.models.costs import Costs
 from effjax.models.model import Model
 from effjax.prune import (
-    CoFi,
-    Movement,
     Reparam,
     activation,
     alternate,
@@ -34,8 +32,6 @@ from effjax.prune import (
     least_contributing,
     least_important,
     magnitude,
-    masked,
-    needed,
     retraining_free,
     select,
     settled,
@@ -58,23 +54,21 @@ CRITERIA: Mapping[str, Criterion] = {
 }
 """Those that `OneShot` knows; `effjax list criteria` has formulas and sources."""
 
-log = logging.getLogger("effjax")
-
-SHORT = 0.05
-"""How far gates that are learned may be from their target in the end, as a share of parameters,
-before a line says so: the rest goes by probabilities that training has not told apart.
-"""
-
 RANDOM = ("uniform",)
 """Criteria that take a seed."""
 
 
 class Pruned(NamedTuple):
-    """A smaller model, and the training that making it took, or without any the time alone."""
+    """A smaller model, and the training that making it took, or without any the time alone.
+
+    Attributes:
+        layers: where whole layers went, the numbers that those left had, counted from 0.
+    """
 
     model: Model
     steps: int = 0
     seconds: float = 0.0
+    layers: tuple[int, ...] | None = None
 
 
 @runtime_checkable
@@ -116,9 +110,14 @@ class Given:
         return tuple(self.costs.whole / speedup for speedup in self.speedups)
 
     def cost(self, model: Model) -> float:
-        """What the heads and units that are left in a smaller model cost, with all else."""
-        there = model.table.instances
-        return self.costs.at({name: there.get(name, 0) for name in self.costs.of})
+        """What a smaller model costs."""
+        return cost_of(model, self.costs)
+
+
+def cost_of(model: Model, costs: Costs) -> float:
+    """What the heads and units that are left in a smaller model cost, with all else."""
+    there = model.table.instances
+    return costs.at({name: there.get(name, 0) for name in costs.of})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +137,10 @@ class Way(abc.ABC):
     def random(self) -> bool:
         """Whether the seed makes a difference: then it prunes anew with each, else only once."""
         return self.trains
+
+    def check(self, model: Model, costs: Costs, speedups: tuple[float, ...]) -> None:
+        """Before anything is trained: raises a ValueError for a speed-up that it cannot give."""
+        del model, costs, speedups
 
     @abc.abstractmethod
     def models(self, given: Given) -> Iterator[Pruned]:
@@ -228,6 +231,19 @@ class FewerLayers(Way):
 
     order: Literal["top", "bottom", "alternate", "symmetric", "importance", "contribution"]
 
+    def check(self, model: Model, costs: Costs, speedups: tuple[float, ...]) -> None:
+        cost, least = functools.partial(cost_of, costs=costs), costs.whole / max(speedups)
+        try:
+            fewer_layers(model, self.by_place(model), cost, at_most=least)
+        except ValueError as error:
+            raise ValueError(f"way {self.name!r}: {error}") from None
+
+    def by_place(self, model: Model) -> Sequence[int]:
+        """As many layers as can go; the last ones, where examples are to say which."""
+        depth = model.config.num_layers
+        drop = depth // 2 if self.order == "alternate" else depth - 1
+        return ORDERS.get(self.order, top)(model, drop)
+
     def models(self, given: Given) -> Iterator[Pruned]:
         model, depth = given.model, given.model.config.num_layers
         if self.order == "importance":
@@ -235,99 +251,9 @@ class FewerLayers(Way):
         elif self.order == "contribution":
             order = least_contributing(model, given.encoded, depth - 1)
         else:
-            order = ORDERS[self.order](
-                model, depth // 2 if self.order == "alternate" else depth - 1
-            )
+            order = self.by_place(model)
         for at_most in given.at_most:
-            yield Pruned(fewer_layers(model, order, given.cost, at_most=at_most))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trained(Way):
-    """A way that prunes while it trains, by a `Reparam`.
-
-    Attributes:
-        share: of a recovery's steps that prune; its recovery has the rest, so that all ways train
-            for as long.
-        learning_rate: of what the `Reparam` learns.
-    """
-
-    share: float = 0.5
-    learning_rate: float = 0.01
-
-    trains: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        if not 0 < self.share < 1:
-            raise ValueError(f"way {self.name!r}: share is {self.share}; expected above 0, below 1")
-        self.reparam(0.5)
-
-    def models(self, given: Given) -> Iterator[Pruned]:
-        costs, steps = given.costs, max(1, round(self.share * given.steps))
-        for speedup, at_most in zip(given.speedups, given.at_most, strict=True):
-            reparam = self.reparam((costs.whole - at_most) / (costs.whole - costs.base))
-            fitted = given.train(speedup, reparam=reparam, steps=steps)
-            small = self.smaller(given, fitted, reparam, at_most)
-            yield Pruned(small, fitted.steps, fitted.seconds)
-
-    @abc.abstractmethod
-    def reparam(self, target: float) -> Any:
-        """What prunes, given the share of their costs that heads and units have to lose."""
-
-    @abc.abstractmethod
-    def smaller(self, given: Given, fitted: Fit, reparam: Any, at_most: float) -> Model:
-        """What it leaves."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class HardConcrete(Trained):
-    """Gates that are learned under a target, by CoFi; what is kept in the end is within the budget.
-
-    Source: arXiv 2204.00408; `effjax.prune.CoFi`. Hidden states stay, since the costs are those
-    with all of them.
-
-    Attributes:
-        warmup: share of the steps that prune over which the target rises from 0.
-    """
-
-    warmup: float = 0.3
-
-    def reparam(self, target: float) -> CoFi:
-        how: Any = {"warmup": self.warmup, "learning_rate": self.learning_rate}
-        return CoFi(target=target, hidden=False, **how)
-
-    def smaller(self, given: Given, fitted: Fit, reparam: CoFi, at_most: float) -> Model:
-        gone = float(reparam.gone(fitted.learned, fitted.model.table))
-        if gone < reparam.target - SHORT:
-            log.warning(
-                "way %r: after %d steps its gates have closed %.0f%% of heads and units, and the "
-                "budget wants %.0f%%; a larger learning_rate or share closes more",
-                *(self.name, fitted.steps, 100 * gone, 100 * reparam.target),
-            )
-        within: Any = {"at_most": at_most, "multiples": given.multiples}
-        gates = reparam.within(fitted.learned, fitted.model, given.costs, **within)
-        return settled(fitted.model, gates)
-
-
-@dataclass(frozen=True, kw_only=True)
-class BlockMovement(Trained):
-    """Blocks of weights that are masked by what they learn; then heads and units that do nothing
-    go, and what stays has all its weights.
-
-    Source: arXiv 2109.04838, its filled models; `effjax.prune.Movement`. The target is the share of
-    blocks that is zero, and not all of them are whole heads or units: the smaller model is larger
-    than the budget.
-
-    Attributes:
-        block: inputs and outputs that share a score.
-    """
-
-    block: tuple[int, int] = (32, 32)
-
-    def reparam(self, target: float) -> Movement:
-        return Movement(sparsity=target, block=self.block, learning_rate=self.learning_rate)
-
-    def smaller(self, given: Given, fitted: Fit, reparam: Movement, at_most: float) -> Model:
-        del given, at_most
-        sparse = masked(fitted.model, reparam.masks(fitted.learned, fitted.model))
-        return shrink(fitted.model, needed(sparse))
+            small = fewer_layers(model, order, given.cost, at_most=at_most)
+            gone = order[: depth - small.config.num_layers]
+            left = tuple(i for i in range(depth) if i not in gone)
+            yield Pruned(small, layers=left)

@@ -9,9 +9,10 @@ import pytest
 
 from effjax.data.encode import Encoded
 from effjax.models.base import Head
+from effjax.models.gates import read, readers
 from effjax.models.model import Model
 from effjax.prune import gated, masked, n_of_m_masks, needed, shrink, wanda, weight_masks
-from effjax.prune.gates import read, readers, with_instance
+from effjax.prune.gates import with_instance
 from effjax.prune.masks import Masks, maskable, matrices
 from effjax.table import Row
 from effjax.tree import flatten, unflatten

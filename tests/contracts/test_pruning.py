@@ -14,11 +14,11 @@ from effjax.data.encode import Encoded
 from effjax.hf import from_pretrained, save_pretrained, verify
 from effjax.measure import cost, flop_costs, parameter_costs
 from effjax.models.base import Head
+from effjax.models.gates import readers
 from effjax.models.model import Model
 from effjax.models.products import reading
 from effjax.prune import gated, obs, open_gates, settled, shrink
 from effjax.prune.contributions import flat, moments
-from effjax.prune.gates import readers
 from effjax.prune.obs import in_rows, removals
 from tests.contracts.rows import UNSUPPORTED
 

@@ -97,3 +97,16 @@ def test_gates_of_something_else_are_one_line(model: Model, gates: dict, message
     with pytest.raises(ValueError, match=message) as caught:
         settled(model, gates)
     assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match=message) as caught:
+        model.trace({"input_ids": np.array([[3, 1, 4]])}, gates)
+    assert "\n" not in str(caught.value)
+
+
+def test_gates_of_layers_are_one_number_and_never_settle(model: Model) -> None:
+    batch, closed = {"input_ids": np.array([[3, 1, 4]])}, {"layer_0": np.zeros(())}
+    trace = model.trace(batch, closed)
+    np.testing.assert_array_equal(trace.layers[0].hidden, trace.embedded)
+    with pytest.raises(ValueError, match=r"'layer_0' has shape \(1,\); expected \(\)"):
+        model.trace(batch, {"layer_0": np.zeros(1)})
+    with pytest.raises(ValueError, match="'layer_0' has no gates"):
+        settled(model, closed)

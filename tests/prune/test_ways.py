@@ -79,7 +79,7 @@ def test_gates_that_did_not_close_are_told(
     )
     assert given.cost(pruned.model) <= given.costs.whole / 1.9
     gone = 100 * (1 - (1 / (1 + math.exp(-log_alpha - 2 / 3 * math.log(11)))) ** 2)
-    line = f"way 'CoFi': after 5 steps its gates have closed {gone:.0f}% of heads and units"
+    line = f"way 'CoFi': after 5 steps its gates have closed {gone:.0f}% of the parameters"
     assert (line in caplog.text) == told
 
 

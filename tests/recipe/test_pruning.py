@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from effjax import hf, measure
-from effjax.data import toy
 from effjax.data.metrics import wilson_interval
 from effjax.distill import SoftTargets, Weighted, init_student
 from effjax.measure import LatencyTable
@@ -30,58 +29,19 @@ from effjax.recipe import (
     Pruning,
     Recovery,
     RetrainingFree,
-    Teacher,
-    Way,
     pruned,
     pruning_figure,
 )
+from effjax.recipe.pruning_figure import PREDICTED
 from effjax.recipe.pruning_report import busy, lines
-from effjax.train import Training, evaluate
+from effjax.train import evaluate
 from effjax.train.logs import read_history
+from tests.recipe.small_pruning import RECIPE, SMALL, WITHOUT, FirstLayer, few_texts
 
-SMALL = Training(epochs=1, batch_size=64, learning_rate=2e-3, max_length=32)
-RECIPE = Pruning(
-    task="toy/sentiment",
-    splits=("validation",),
-    transfer=128,
-    model=Teacher(hidden=16, layers=2, heads=2, vocab_size=200, training=SMALL),
-    budget="flops",
-    shape=(1, 8),
-    speedups=(2.0,),
-    multiples=(("ffn", 32),),
-    calibration=32,
-    ways=(OneShot(name="by size", criterion="magnitude"),),
-    recovery=Recovery(training=SMALL, objective=Weighted(soft=(1.0, SoftTargets(temperature=2.0)))),
-    seeds=(0, 1),
-)
+__all__ = ["few_texts"]
 
-
-@dataclass(frozen=True, kw_only=True)
-class FirstLayer(Way):
-    """A way as a user adds it; it removes layers, and draws nothing at random."""
-
-    def models(self, given: Given) -> Iterator[Pruned]:
-        for _ in given.speedups:
-            yield Pruned(init_student(given.model, layers=(0,)))
-
-
-WITHOUT = replace(
-    RECIPE,
-    ways=(OneShot(name="random", criterion="uniform"), FirstLayer(name="first layer")),
-    speedups=(1.3, 2.0),
-    recovery=None,
-    layout="dense",
-)
-"""Without recovery."""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def few_texts() -> Iterator[None]:
-    """A small part of the generated language, for all tests here."""
-    whole = toy.examples
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(toy, "examples", lambda split: whole(split, size=300))
-        yield
+AXES = {"params": 1e-6, "flops": 1e-9, "speedup": 1.0}
+"""What scores are drawn against, and in which unit."""
 
 
 def ran(recipe: Pruning, folder: Path) -> Path:
@@ -196,7 +156,8 @@ def test_models_load_in_stock_transformers(without: Path) -> None:
 def test_removed_layers_are_gone_in_what_is_measured(without: Path) -> None:
     *_, made = report_of(without)["pruned"]
     model = hf.from_pretrained(without / "teacher")
-    one = init_student(model, layers=(0,))
+    one = init_student(model, layers=(1,))
+    assert made["layers"] == [1] and report_of(without)["pruned"][0]["layers"] is None
     assert made["kept"] == {"hidden": 16, "layer_0/heads": 2, "layer_0/ffn": 64}
     assert made["params"] == one.num_params
     assert made["flops"] == measure.cost(one, length=8).product_flops
@@ -245,25 +206,40 @@ def test_pictures_show_what_the_report_says(
     monkeypatch.setattr(pruning_figure, "save", lambda figure, path: drawn.append(figure))
     for report in map(report_of, (out, without)):
         pruning_figure.draw(report, tmp_path / "figure.png")
-        (panel,) = drawn.pop().axes
-        for group in panel.containers:
-            way, _, pruned_only = group.get_label().partition(", as pruned")
-            when = "before" if group.get_label() != way else "after"
-            assert not pruned_only
-            found = report["ways"][way].values()
-            want = [(x["speedup"]["mean"], x["scores"]["validation"][when]["mean"]) for x in found]
-            xs, ys = group.lines[0].get_data()
-            np.testing.assert_allclose(list(zip(xs, np.divide(ys, 100), strict=True)), sorted(want))
+        for panel, (axis, unit) in zip(drawn.pop().axes, AXES.items(), strict=True):
+            for group in panel.containers:
+                way, _, pruned_only = group.get_label().partition(", as pruned")
+                when = "before" if group.get_label() != way else "after"
+                assert not pruned_only
+                found = report["ways"][way].values()
+                want = [(x[axis]["mean"], x["scores"]["validation"][when]["mean"]) for x in found]
+                xs, ys = group.lines[0].get_data()
+                points = zip(np.divide(xs, unit), np.divide(ys, 100), strict=True)
+                np.testing.assert_allclose(list(points), sorted(want))
+            assert PREDICTED not in panel.get_legend_handles_labels()[1]
     assert len(panel.containers) == 2
+    report["budget"]["unit"] = "seconds"
+    pruning_figure.draw(report, tmp_path / "figure.png")
+    *others, panel = drawn.pop().axes
+    assert PREDICTED in panel.get_legend_handles_labels()[1]
+    hollow = [x.get_xdata() for x in panel.lines if x.get_markerfacecolor() == "none"]
+    foretold = [
+        [x["predicted_speedup"]["mean"] for x in y.values()] for y in report["ways"].values()
+    ]
+    np.testing.assert_allclose(hollow[:-1], foretold)
+    assert all(x.get_markerfacecolor() != "none" for other in others for x in other.lines)
     pruning_figure.draw_structure(report, tmp_path / "structure.png")
     (structure,) = drawn
     first = [x for x in report["pruned"] if x["seed"] == 0]
     assert len(structure.axes) == len(first) == 4
     for panel, made in zip(structure.axes, first, strict=True):
         shares = [bar.get_height() for group in panel.containers[1::2] for bar in group]
-        whole = report["model_parts"]
+        whole, kept = report["model_parts"], made["kept"]
+        if made["way"] == "first layer":  # what is left is the second one
+            assert sorted(kept) == ["hidden", "layer_0/ffn", "layer_0/heads"]
+            kept = {x.replace("layer_0", "layer_1"): size for x, size in kept.items()}
         kinds = [[f"layer_{i}/{kind}" for i in range(2)] for kind in ("heads", "ffn")]
-        assert shares == [made["kept"].get(x, 0) / whole[x] for names in kinds for x in names]
+        assert shares == [kept.get(x, 0) / whole[x] for names in kinds for x in names]
     for figure in (panel.figure, structure):
         plt.close(figure)
 
@@ -313,6 +289,8 @@ def test_a_latency_table_stays_with_the_experiment(
     assert made["predicted_cost"] == pytest.approx(2e-3 + 1e-3 * sum(shares))
     assert made["predicted_cost"] <= 6e-3 / 1.5
     assert "cores busy: latencies are not to be trusted" in (folder / "table.md").read_text()
+    with pytest.raises(ValueError, match=r"table\.json is of 1x8 tokens, and the recipe's .* 2x8;"):
+        replace(recipe, shape=(2, 8)).run(folder)
     with pytest.raises(ValueError, match="speedups has 4; without any head and unit the model has"):
         replace(recipe, speedups=(4.0,)).run(folder)
 
@@ -337,64 +315,3 @@ def test_all_ways_train_for_as_long(out: Path, tmp_path: Path) -> None:
     assert (pruning / "curves.png").exists()
     assert "gone" not in read_history(pruning.with_name("seed-1"))[-1]
     assert not list(folder.rglob("checkpoints"))
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"speedups": (1.0, 2.0)}, r"speedups are 1\.0, 2\.0; expected numbers above 1, each once"),
-        ({"speedups": ()}, "speedups are none"),
-        ({"speedups": (2.0, 2.0000001)}, "each once"),
-        ({"ways": ()}, "ways are named not at all"),
-        ({"ways": RECIPE.ways * 2}, "ways are named by size, by size, and the model teacher"),
-        ({"ways": (FirstLayer(name="teacher"),)}, "a name of its own for each"),
-        ({"ways": (FirstLayer(name="runs"),)}, '"runs" and "models" are folders'),
-        (
-            {"ways": (HardConcrete(name="CoFi"),), "recovery": None},
-            "way 'CoFi' prunes while it trains, and recovery, which says how, is None",
-        ),
-        ({"calibration": 0}, "calibration is 0; expected 1 example or more"),
-    ],
-)
-def test_recipes_that_make_no_sense_are_one_line(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message) as caught:
-        replace(RECIPE, **changes)
-    assert "\n" not in str(caught.value)
-
-
-def test_ways_that_make_no_sense_are_one_line() -> None:
-    with pytest.raises(ValueError, match="way 'x': there is no criterion 'size'; there are unifo"):
-        OneShot(name="x", criterion="size")
-    with pytest.raises(ValueError, match=r"way 'x': share is 1\.0; expected above 0, below 1"):
-        HardConcrete(name="x", share=1.0)
-    with pytest.raises(ValueError, match=r"CoFi: warmup is 2\.0"):
-        HardConcrete(name="x", warmup=2.0)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        (
-            {"speedups": (2.0, 9000.0)},
-            r"speedups has 9000; without any head and unit the model has [\d.]+ times less FLOPs",
-        ),
-        ({"multiples": (("fnn", 32),)}, "multiples has 'fnn': 32; expected ffn or heads"),
-        ({"calibration": 200}, "calibration is 200; there are 128 training examples"),
-        (
-            {
-                "recovery": Recovery(
-                    training=SMALL, objective=Weighted(soft=(1.0, SoftTargets(teacher="large")))
-                )
-            },
-            "reads the teacher 'large'; teachers: teacher",
-        ),
-    ],
-)
-def test_what_does_not_fit_is_said_before_training(
-    changes: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("effjax.recipe.pruning.train_teacher", None)
-    with pytest.raises(ValueError, match=message) as caught:
-        replace(RECIPE, **changes).run(tmp_path / "out")
-    assert "\n" not in str(caught.value)
-    assert not (tmp_path / "out").exists()
