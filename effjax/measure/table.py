@@ -31,6 +31,9 @@ from effjax.tree import flatten, unflatten
 AT_ONCE = 6
 """Smaller models that are in memory, and timed in turns with the whole one."""
 
+SCORES_WORDS = ("masked-lm", "pretraining")
+"""Heads whose time grows with the vocabulary."""
+
 DEVICE = ("cpu", "cores", "device", "jaxlib")
 """What of a machine a latency depends on."""
 
@@ -195,7 +198,8 @@ def described(model: Model, *, batch: int, length: int) -> dict[str, str]:
 def sizes_of(config: EncoderConfig) -> str:
     """The sizes of a config, with all that its layers differ in."""
     ranks = f", {config.ranks}" if config.ranks else ""
-    layers = f"{config.layers}{ranks}"
+    words = f", {config.vocab_size} words" if config.head in SCORES_WORDS else ""
+    layers = f"{config.layers}{ranks}{words}"
     return f"hidden {config.hidden}, head size {config.head_size}, {config.head}: {layers}"
 
 

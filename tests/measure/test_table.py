@@ -91,6 +91,16 @@ def test_a_table_is_measured_once(model: Model, made_up: list[Model]) -> None:
     assert len(made_up) == 2 * count
 
 
+def test_a_masked_lm_of_another_vocabulary_has_a_table_of_its_own() -> None:
+    def of(words: int, head: Any) -> str:
+        sizes = {**SIZES, "vocab_size": words}
+        model = create("bert", size="tiny", head=head, key=jax.random.key(0), **sizes)
+        return table.described(model, batch=1, length=8)["model"]
+
+    assert of(31, "masked-lm") != of(32, "masked-lm")
+    assert of(31, None) == of(32, None)
+
+
 def test_a_table_of_a_busy_machine_is_not_kept(
     model: Model, made_up: list[Model], monkeypatch: pytest.MonkeyPatch
 ) -> None:

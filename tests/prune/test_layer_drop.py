@@ -1,6 +1,7 @@
 """LayerDrop: how often layers are skipped, and that nothing is learned from those that are."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,10 +12,10 @@ from effjax.data.batches import TrainBatches
 from effjax.data.encode import Encoded
 from effjax.distill import TaskLoss, Weighted
 from effjax.models import Model, create
-from effjax.prune import LayerDrop
-from effjax.train import Training
+from effjax.prune import LayerDrop, every_other, without_layers
+from effjax.train import Training, fit, predict
 from effjax.train.step import init_state, make_train_step, step_keys
-from effjax.tree import flatten
+from effjax.tree import flatten, unflatten
 
 OBJECTIVE = Weighted(task=(1.0, TaskLoss()))
 
@@ -78,6 +79,30 @@ def test_a_skipped_layer_learns_nothing(model: Model, encoded: Encoded) -> None:
         used = "layer_" in path and not path.endswith("attention/key/bias")
         assert not skipped or np.array_equal(array, before[path]), path
         assert skipped or not used or not np.array_equal(array, before[path]), path
+
+
+@pytest.mark.slow
+def test_a_model_that_was_trained_for_it_can_lose_layers(encoded: Encoded, tmp_path: Path) -> None:
+    """Trained with LayerDrop it still answers without every other layer; trained without, worse."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2}
+    sizes |= {"vocab_size": 32, "intermediate_size": 24, "max_position_embeddings": 16}
+    model = create(
+        "bert", size="tiny", head="sequence-classification", key=jax.random.key(3), **sizes
+    )
+    random = np.random.default_rng(0)
+    noisy = {x: y + 0.3 * random.normal(size=y.shape) for x, y in flatten(model.params).items()}
+    model = model.replace(params=unflatten(noisy))
+    training = Training(epochs=40, batch_size=16, learning_rate=3e-3, save_every=1000)
+    losses = {}
+    for rate in (0.0, 0.5):
+        how = {"reparam": LayerDrop(rate=rate)} if rate else {}
+        folder = tmp_path / str(rate)
+        fitted = fit(model, encoded, OBJECTIVE, training, seed=0, folder=folder, **how)
+        assert (predict(fitted.model, encoded).argmax(-1) == encoded.labels).mean() > 0.95
+        small = without_layers(fitted.model, every_other(fitted.model, 2))
+        found = jax.nn.log_softmax(predict(small, encoded))
+        losses[rate] = -float(found[np.arange(len(encoded)), encoded.labels].mean())
+    assert losses[0.5] < 0.5 * losses[0.0]
 
 
 @pytest.mark.parametrize("rate", [1.0, -0.1, float("nan")])

@@ -1,4 +1,6 @@
-"""The recipes of the published distillations, at the full size of both models, for two steps."""
+"""The recipes of the published distillations, at the full size of both models, for two steps; and
+those of published pruning, at the depth of theirs.
+"""
 
 import json
 import runpy
@@ -9,9 +11,11 @@ import jax
 import pytest
 
 from effjax import hf
+from effjax.data import toy
 from effjax.data.wordpiece import train_wordpiece
 from effjax.models import create
-from effjax.recipe import GeneralDistillation
+from effjax.recipe import GeneralDistillation, Pruning
+from effjax.train import Training
 from tests.recipe.test_pretraining import texts
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -47,3 +51,38 @@ def test_a_published_recipe_trains(name: str, tmp_path: Path) -> None:
     params, layers, width = STUDENTS[name]
     assert (student.config.num_layers, student.config.hidden) == (layers, width)
     assert student.num_params == pytest.approx(params, rel=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["prune_cofi", "prune_block_movement", "prune_retraining_free"])
+def test_a_published_recipe_prunes(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a narrow model of random weights, on few short texts; all else is the recipe's."""
+    recipe = runpy.run_path(str(CONFIGS / f"{name}.py"))["recipe"]
+    assert isinstance(recipe, Pruning)
+    whole = toy.examples
+    monkeypatch.setattr(toy, "examples", lambda split: whole(split, size=16))
+    tokenizer = train_wordpiece(toy.examples("train").texts[0], 150, max_length=16)
+    sizes = {"hidden_size": 96, "num_attention_heads": 12, "intermediate_size": 384}
+    source = create("bert", size="base", key=jax.random.key(0), vocab_size=len(tokenizer), **sizes)
+    hf.save_pretrained(source, tmp_path / "source", tokenizer=tokenizer)
+
+    def short(training: Training) -> Training:
+        return replace(training, epochs=2, batch_size=8, max_length=16)
+
+    model = replace(
+        recipe.model, source=str(tmp_path / "source"), training=short(recipe.model.training)
+    )
+    recovery = recipe.recovery and replace(
+        recipe.recovery, training=short(recipe.recovery.training)
+    )
+    here = {"task": "toy/sentiment", "splits": ("validation",), "shape": (1, 16), "seeds": (0,)}
+    small = replace(recipe, model=model, recovery=recovery, calibration=16, **here)
+    small.run(tmp_path / "out")
+    report = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [made["speedup"] for made in report["pruned"]] == list(recipe.speedups)
+    assert len(report["runs"]) == (len(recipe.speedups) if recovery else 0)
+    if name != "prune_block_movement":  # which keeps to no budget
+        for made in report["pruned"]:
+            assert made["predicted_cost"] <= report["budget"]["whole"] / made["speedup"]
