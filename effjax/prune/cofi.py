@@ -22,7 +22,7 @@ from effjax.models.gates import gateable
 from effjax.models.hidden_gates import normed
 from effjax.models.model import Model
 from effjax.prune.gates import parameters_of
-from effjax.prune.hard_concrete import open_probability, sample, typical
+from effjax.prune.hard_concrete import open_probability, sample, without_noise
 from effjax.prune.reparam import Reparam
 from effjax.prune.search import select
 from effjax.prune.shrink import shrunk_config
@@ -158,10 +158,10 @@ class CoFi(Reparam):
             keep = select(scores, costs, at_most=at_most, multiples=multiples)
         step = (multiples or {}).get("hidden", 1)
         wide = {name: most(learned["inner"][name], step) for name in self.wide(model.table)}
-        whole = {name: typical(x) for name, x in learned["whole"].items()}
+        whole = {name: without_noise(x) for name, x in learned["whole"].items()}
         gates = {}
         for name, there in {**keep, **wide}.items():
-            open_ = typical(learned["inner"][name]) * whole.get(name, 1.0)
+            open_ = without_noise(learned["inner"][name]) * whole.get(name, 1.0)
             gates[name] = jnp.zeros(len(open_)).at[there].set(open_[there])
         return gates
 

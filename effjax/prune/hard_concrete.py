@@ -23,9 +23,13 @@ def sample(log_alpha: Float[Array, "*N"], key: jax.Array) -> Float[Array, "*N"]:
     return stretched(jax.nn.sigmoid((noise + log_alpha) / BETA))
 
 
-def typical(log_alpha: Float[Array, "*N"]) -> Float[Array, "*N"]:
-    """The gate without noise, equation 13."""
-    return stretched(jax.nn.sigmoid(jnp.asarray(log_alpha)))
+def without_noise(log_alpha: Float[Array, "*N"]) -> Float[Array, "*N"]:
+    """sigmoid(0.8 log alpha / beta), a gate that is never quite 0 or 1.
+
+    Source: the release of arXiv 2204.00408. Deviation: equation 13 is cut off at both ends, which
+    would leave nothing of what is kept for a budget's sake though it was mostly closed.
+    """
+    return jax.nn.sigmoid(0.8 * jnp.asarray(log_alpha) / BETA)
 
 
 def stretched(s: Float[Array, "*N"]) -> Float[Array, "*N"]:
