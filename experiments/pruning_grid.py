@@ -111,8 +111,8 @@ WITHOUT_TRAINING = (
     ZipLM(name="ZipLM", trials=30),
 )
 COFI = HardConcrete(name="CoFi", learning_rate=0.2)
-"""In so few steps its gates do not close at 0.01, the rate of its authors' scripts, and at 0.1 close
-more than they should and have no time to come back.
+"""In so few steps its gates do not close at 0.01, the rate of its authors' scripts; at 0.1 they
+close more than they should, and have no time to come back.
 """
 
 PARTS = {

@@ -107,7 +107,7 @@ class Measure:
         runtime = Runtime.auto(self.dtype)
         models = {name: from_pretrained(name, runtime=runtime) for name in self.folders}
         for batch, length in product(self.batch, self.length):
-            shape = {"batch": batch, "length": length}
+            shape: Any = {"batch": batch, "length": length}
             for name, model in models.items():
                 print(f"{name}: {measure.cost(model, **shape)}")
                 print(f"{name}: {measure.memory(model, **shape)}")
