@@ -47,7 +47,7 @@ recipe = Pruning(
         RetrainingFree(name="retraining-free"),
         FewerLayers(name="layers", order="importance"),
         ZipLM(name="ZipLM"),
-        HardConcrete(name="CoFi", learning_rate=0.1),  # at 0.01 its gates would not close in time
+        HardConcrete(name="CoFi", learning_rate=0.1),  # 0.01 is for more steps
     ),
     recovery=Recovery(
         training=Training(epochs=4, batch_size=32, learning_rate=1e-4, dtype="bfloat16"),

@@ -81,13 +81,13 @@ def write_model(
     Args:
         name: the title of the card.
     """
-    model = model if layout == "compact" else multiplied_out(model)
-    model = padded(model) if layout == "dense" else model
     if layout == "compact":
         whole = whole_config(model.architecture, model.config)
         fields = config_to_hf(model.architecture, whole) | compact_fields(model)
         shutil.copyfile(CODE, folder / CODE.name)
     else:
+        model = multiplied_out(model)
+        model = padded(model) if layout == "dense" else model
         fields = config_to_hf(model.architecture, model.config)
     write_json(folder / "config.json", fields | {"dtype": dtype})
     write_tensors(hf_tensors(model, dtype), folder, shard_size)

@@ -8,7 +8,7 @@ from typing import Any
 
 from effjax.models.base import EncoderConfig, LayerSpec
 
-OTHERWISE = "the layout 'compact' has any sizes"
+OTHERWISE = "the layout 'compact' is for other sizes"
 """How a model is written that a stock config.json has no words for."""
 
 

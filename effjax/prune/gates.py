@@ -72,7 +72,7 @@ def settled(model: Model, gates: Gates) -> Model:
     Raises:
         ValueError: a gate is of something that has none, or of another shape.
     """
-    gated(model)
+    gated(model)  # where nothing has gates, this says why
     check_gates(model.table, gates, layers=False)
     return shrink(absorbed(model, gates), kept(gates))
 

@@ -20,21 +20,17 @@ def sample(log_alpha: Float[Array, "*N"], key: jax.Array) -> Float[Array, "*N"]:
     """
     u = jax.random.uniform(key, jnp.shape(log_alpha), minval=1e-6, maxval=1 - 1e-6)
     noise = jnp.log(u) - jnp.log1p(-u)
-    return stretched(jax.nn.sigmoid((noise + log_alpha) / BETA))
+    s = jax.nn.sigmoid((noise + log_alpha) / BETA)
+    return jnp.clip(s * (ZETA - GAMMA) + GAMMA, 0.0, 1.0)
 
 
 def without_noise(log_alpha: Float[Array, "*N"]) -> Float[Array, "*N"]:
     """sigmoid(0.8 log alpha / beta), a gate that is never quite 0 or 1.
 
-    Source: the release of arXiv 2204.00408. Deviation: equation 13 is cut off at both ends, which
+    Source: the release of arXiv 2204.00408. Equation 13, in its place, is cut off at both ends, and
     would leave nothing of what is kept for a budget's sake though it was mostly closed.
     """
     return jax.nn.sigmoid(0.8 * jnp.asarray(log_alpha) / BETA)
-
-
-def stretched(s: Float[Array, "*N"]) -> Float[Array, "*N"]:
-    """From (0, 1) to [0, 1], with both ends."""
-    return jnp.clip(s * (ZETA - GAMMA) + GAMMA, 0.0, 1.0)
 
 
 def open_probability(log_alpha: Float[Array, "*N"]) -> Float[Array, "*N"]:

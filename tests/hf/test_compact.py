@@ -49,6 +49,16 @@ def test_only_code_of_effjax_is_run(tiny: Any, tmp_path: Path) -> None:
         verify(tmp_path / "out")
 
 
+def test_narrower_hidden_states_are_compact_and_never_dense(tiny: Any, tmp_path: Path) -> None:
+    model = tiny()
+    small = shrink(model, {"hidden": np.arange(model.config.hidden - 1)})
+    with pytest.raises(ValueError, match=r"wants heads x head size = hidden .* layout 'compact'"):
+        save_pretrained(small, tmp_path / "dense", layout="dense")
+    assert not (tmp_path / "dense").exists()
+    save_pretrained(small, tmp_path / "compact", layout="compact")
+    assert from_pretrained(tmp_path / "compact").config.hidden == model.config.hidden - 1
+
+
 def test_two_factors_of_smaller_layers_are_small_in_transformers(tiny: Any, tmp_path: Path) -> None:
     """Layers of several sizes and ranks, one with nothing that had a rank left."""
     up, value = "feedforward/up/kernel", "attention/value/kernel"
