@@ -84,7 +84,7 @@ def test_a_skipped_layer_learns_nothing(model: Model, encoded: Encoded) -> None:
 @pytest.mark.slow
 def test_a_model_that_was_trained_for_it_can_lose_layers(encoded: Encoded, tmp_path: Path) -> None:
     """Trained with LayerDrop it still answers without every other layer; trained without, worse."""
-    sizes = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2}
+    sizes: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2}
     sizes |= {"vocab_size": 32, "intermediate_size": 24, "max_position_embeddings": 16}
     model = create(
         "bert", size="tiny", head="sequence-classification", key=jax.random.key(3), **sizes
@@ -95,7 +95,7 @@ def test_a_model_that_was_trained_for_it_can_lose_layers(encoded: Encoded, tmp_p
     training = Training(epochs=40, batch_size=16, learning_rate=3e-3, save_every=1000)
     losses = {}
     for rate in (0.0, 0.5):
-        how = {"reparam": LayerDrop(rate=rate)} if rate else {}
+        how: dict[str, Any] = {"reparam": LayerDrop(rate=rate)} if rate else {}
         folder = tmp_path / str(rate)
         fitted = fit(model, encoded, OBJECTIVE, training, seed=0, folder=folder, **how)
         assert (predict(fitted.model, encoded).argmax(-1) == encoded.labels).mean() > 0.95

@@ -6,6 +6,7 @@ import json
 import runpy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import pytest
@@ -64,7 +65,7 @@ def test_a_published_recipe_prunes(
     whole = toy.examples
     monkeypatch.setattr(toy, "examples", lambda split: whole(split, size=16))
     tokenizer = train_wordpiece(toy.examples("train").texts[0], 150, max_length=16)
-    sizes = {"hidden_size": 96, "num_attention_heads": 12, "intermediate_size": 384}
+    sizes: dict[str, Any] = {"hidden_size": 96, "num_attention_heads": 12, "intermediate_size": 384}
     source = create("bert", size="base", key=jax.random.key(0), vocab_size=len(tokenizer), **sizes)
     hf.save_pretrained(source, tmp_path / "source", tokenizer=tokenizer)
 
