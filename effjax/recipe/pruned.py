@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 
 from effjax import measure
@@ -255,6 +256,7 @@ def run_way(bench: Bench, way: Way, seeds: tuple[int, ...]) -> list[Made]:
         if pruned.steps:
             by_first(functools.partial(draw_curves, place.pruned))
             by_first(functools.partial(forget_checkpoints, place.pruned))
+        jax.clear_caches()  # programs of this model's sizes; XLA dies where they fill the process
     return [place.read() for place in places]
 
 

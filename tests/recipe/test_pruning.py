@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -102,6 +103,23 @@ def test_what_draws_at_random_prunes_with_every_seed_and_all_else_once(without: 
     assert made == [*random, ("first layer", 1.3, 0), ("first layer", 2.0, 0)]
     assert report_of(without)["runs"] == []
     assert all(x["before"]["seconds"] > 0 and x["before"]["steps"] == 0 for x in pruned)
+
+
+def test_no_program_outlives_its_model(
+    out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes some of the memory maps that a process may have, and XLA dies without them."""
+    keep, alive = pruned.keep_pruned, []
+
+    def counted(*what: Any) -> None:
+        alive.append(len(jax.devices()[0].client.live_executables()))
+        keep(*what)
+
+    monkeypatch.setattr(pruned, "keep_pruned", counted)
+    folder = with_model(out, tmp_path)
+    replace(WITHOUT, ways=(FirstLayer(name="first layer"),), speedups=(1.3, 1.5, 2.0)).run(folder)
+    assert len(alive) == 3
+    assert max(alive[1:]) < alive[0]
 
 
 @pytest.mark.slow
