@@ -26,7 +26,8 @@ class AttentionMSE(Objective):
     """mean_m (a_s[l, m] - a_t[l, m])^2 per layer pair, head and query l, of the scores
     a = q k^T / sqrt(K) before the softmax; m runs over the tokens of l's example.
 
-    Source: arXiv 1909.10351, section 3.1, L_attn.
+    Source: arXiv 1909.10351, section 3.1, L_attn. Deviation: the mean over layer pairs in place of
+    their sum.
 
     Attributes:
         layers: a rule of `layer_maps`, or (student, teacher) pairs; layer 1 is the first.

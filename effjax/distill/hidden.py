@@ -52,8 +52,9 @@ class HiddenCosine(Objective):
 class HiddenMSE(Objective):
     """mean_D (h_s W - h_t)^2 per token and layer pair, with a learned W [D_s, D_t].
 
-    Source: arXiv 1909.10351, section 3.1, L_hidn, and L_embd of the pair (0, 0). Deviation: W
-    belongs to the pair, not to all of them.
+    Source: arXiv 1909.10351, section 3.1, L_hidn, and L_embd of the pair (0, 0); 2004.02984,
+    "feature map transfer", without W. Deviations: W belongs to the pair, not to all of them; the
+    mean over pairs in place of their sum.
 
     Attributes:
         layers: a rule of `layer_maps`, or (student, teacher) pairs.

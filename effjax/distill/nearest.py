@@ -61,5 +61,11 @@ class NearestHiddenMSE(Objective):
         return Term(stacked, jnp.broadcast_to(weights, stacked.shape))
 
     def needs(self, student: EncoderConfig, teacher: EncoderConfig | None) -> Needs:
-        del student, teacher
+        del student
+        depth = known(teacher).num_layers
+        if not self.teacher_layers or not set(self.teacher_layers) <= set(range(depth + 1)):
+            raise ValueError(
+                f"NearestHiddenMSE: teacher_layers is {self.teacher_layers}; expected one or more "
+                f"of the teacher's hidden states, 0 to {depth}"
+            )
         return Needs(hidden=tuple(sorted(set(self.teacher_layers))))

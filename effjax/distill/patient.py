@@ -23,7 +23,8 @@ class PatientMSE(Objective):
     """|h_s / |h_s| - h_t / |h_t||^2 per layer pair and example, h being the state of its first
     token.
 
-    Source: arXiv 1908.09355, section 3.2, L_PT.
+    Source: arXiv 1908.09355, section 3.2, L_PT. Deviation: the mean over layer pairs in place of
+    their sum.
 
     Attributes:
         layers: a rule of `layer_maps` ("skip" is PKD-Skip, "top" PKD-Last), or (student, teacher)

@@ -70,7 +70,8 @@ class SoftTargets(Objective):
 class LogitMSE(Objective):
     """mean_C (z_s - z_t)^2, per example, or per token of logits [B, L, C].
 
-    Source: arXiv 1312.6184, section 2.2; of regressions too, where C is 1.
+    Source: arXiv 1312.6184, section 2.2; of regressions too, where C is 1. Deviation: the mean over
+    classes in place of half their sum.
 
     Attributes:
         teacher: the teacher's name.

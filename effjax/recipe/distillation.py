@@ -12,17 +12,24 @@ import numpy as np
 
 from effjax import hf, measure
 from effjax.data.tables import TextFiles
-from effjax.distill import Augmentation, CachedOutputs, Needs, cache_outputs
+from effjax.distill import Augmentation, CachedOutputs, Needs
 from effjax.models.base import Runtime
 from effjax.models.model import Model
 from effjax.recipe.arms import Bench, Run, choose_rate, groups, run_arm, start
-from effjax.recipe.prepare import Data, prepare_data, train_teacher, untrained_teacher
+from effjax.recipe.prepare import (
+    Data,
+    kept_outputs,
+    prepare_data,
+    train_teacher,
+    untrained_teacher,
+)
 from effjax.recipe.progress import Bars
 from effjax.recipe.provenance import RECIPE, provenance
 from effjax.recipe.report import Size, TeacherScores, publish, results
 from effjax.recipe.spec import Method, Search, Student, Teacher, check_methods, fit_options
 from effjax.train import Mesh, Training, evaluate
 from effjax.train.claim import claim
+from effjax.train.held_out import check_objective
 from effjax.train.processes import by_first
 
 
@@ -53,6 +60,8 @@ class Distillation:
         teacher_outputs: a folder where they are kept, for other recipes with the same teacher and
             data too; None keeps them in memory. Those of other teachers are beside it, as
             FOLDER-NAME.
+        teacher_top_k: how many logits of each example or token are kept, if there are more; None
+            for all.
         students: the students' shapes.
         methods: what students minimise, by name; one alone is best called "distilled".
         training: how every arm is trained.
@@ -75,6 +84,7 @@ class Distillation:
     other_teachers: tuple[Teacher, ...] = ()
     teacher_runs: Literal["once", "every step"] = "once"
     teacher_outputs: str | None = None
+    teacher_top_k: int | None = None
     students: tuple[Student, ...]
     methods: tuple[Method, ...]
     training: Training
@@ -89,6 +99,11 @@ class Distillation:
     def __post_init__(self) -> None:
         check_methods(self.methods, self.training.epochs)
         check_names(self.teachers, self.students)
+        if self.teacher_runs == "every step" and (self.teacher_outputs or self.teacher_top_k):
+            raise ValueError(
+                "teacher_outputs and teacher_top_k are of teachers that run once; teacher_runs is "
+                '"every step"'
+            )
         if self.seeds_run == "together" and self.mesh != Mesh():
             raise ValueError(
                 f"students that run together do so on one device; the mesh is {self.mesh}: leave "
@@ -179,10 +194,8 @@ class Distillation:
         progress, folder = bars.counting(f"{name}'s outputs"), self.teacher_outputs
         if folder is not None and name != self.teacher.name:
             folder = f"{folder}-{name}"
-        given = (teacher, data.transfer, needs)
-        if folder is not None:
-            by_first(lambda: cache_outputs(*given, folder=folder, progress=progress))
-        return cache_outputs(*given, folder=folder, progress=progress)
+        how = {"folder": folder, "top_k": self.teacher_top_k, "progress": progress}
+        return kept_outputs(teacher, data.transfer, needs, **how)
 
     def needs(
         self, teachers: Mapping[str, Model], data: Data, own: Mapping[str, Data]
@@ -194,15 +207,15 @@ class Distillation:
             own: the task in those that a student's own tokenizer makes, by the student's name.
 
         Raises:
-            ValueError: an objective compares token by token, and a student's tokens are not the
-                teachers'; or a teacher is read by none.
+            ValueError: an objective does not fit student and teachers, or compares token by token
+                where a student's tokens are not the teachers'; or a teacher is read by none.
         """
         wanted: dict[str, Needs] = {}
         configs = {name: teacher.config for name, teacher in teachers.items()}
         objectives = [x.objective for m in self.methods for x in (*m.before, m)]
-        begun = {student.name: self.begun(teachers, student).config for student in self.students}
-        for student, objective in itertools.product(self.students, objectives):
-            found = objective.needs(begun[student.name], configs)
+        begun = {student.name: self.begun(teachers, student) for student in self.students}
+        for student, objective in itertools.product(self.students, dict.fromkeys(objectives)):
+            found = objective.needs(begun[student.name].config, configs)
             per_token = sorted({x for needs in found.values() for x in needs.per_token})
             same = same_tokens(own.get(student.name, data), data)
             if self.teacher_runs == "every step" and not same:
@@ -216,6 +229,7 @@ class Distillation:
                     f"objective compares {', '.join(per_token)} token by token; expected one "
                     "of task logits or sentence embeddings"
                 )
+            check_objective(objective, begun[student.name], teachers, data.transfer)
             for name, needs in found.items():
                 wanted[name] = wanted.get(name, Needs()) | needs
         if unread := [name for name in teachers if name not in wanted]:

@@ -14,11 +14,12 @@ from rich.table import Table
 from effjax import hf
 from effjax.data.bad_rows import OnBad
 from effjax.data.masking import Masking
-from effjax.distill import Weighted
+from effjax.distill import CachedOutputs, Needs, Weighted
 from effjax.files import write_json
 from effjax.models.model import Model
 from effjax.recipe.arms import made, save
 from effjax.recipe.corpora import Corpus, read_corpus
+from effjax.recipe.prepare import kept_outputs
 from effjax.recipe.progress import Bars
 from effjax.recipe.provenance import RECIPE, commit, finish, provenance
 from effjax.recipe.spec import Student, fit_options
@@ -45,7 +46,8 @@ class Prepared:
 class GeneralDistillation:
     """A student that learns from a teacher on text without labels.
 
-    The teacher is run in every step, on what the student reads. What is saved is a `source` for
+    The teacher is run in every step, on what the student reads, or once, where no token is hidden
+    and its outputs have a place. What is saved is a `source` for
     every other recipe.
 
     Sources: arXiv 1910.01108, section 3 (with masked words); 1909.10351, section 3.2 ("general
@@ -65,6 +67,8 @@ class GeneralDistillation:
         mask_rate: share of the tokens that are hidden from student and teacher; 0 for none.
         whole_words: all pieces of a word are, or none.
         logits_at: the tokens that the masked-LM heads answer for.
+        teacher_outputs: a folder where the teacher's outputs are kept, for other students too; it
+            takes what the objective reads of every token or text. None runs it in every step.
         on_bad: whether a bad line of a text file stops the run, or is left out and counted.
         seed: of new weights, what is held out, batch order, masks and dropout.
         mesh: how the devices share the work.
@@ -82,6 +86,7 @@ class GeneralDistillation:
     mask_rate: float = 0.0
     whole_words: bool = False
     logits_at: Literal["masked tokens", "all tokens"] = "masked tokens"
+    teacher_outputs: str | None = None
     on_bad: OnBad = "stop"
     seed: int = 0
     mesh: Mesh = field(default_factory=Mesh)
@@ -94,6 +99,11 @@ class GeneralDistillation:
             )
         if self.whole_words and not self.mask_rate:
             raise ValueError("whole_words is true, and no word is masked: mask_rate is 0")
+        if self.teacher_outputs is not None and self.mask_rate:
+            raise ValueError(
+                f"teacher_outputs is {self.teacher_outputs!r}, and mask_rate {self.mask_rate}: "
+                "other tokens are hidden in every epoch, and the teacher has to run in every step"
+            )
 
     def run(self, out: Path, *, accept_changes: bool = False) -> None:
         """Distils into `out`, going on where an interrupted run of the same recipe stopped.
@@ -123,7 +133,8 @@ class GeneralDistillation:
         """Reads models and text; what does not fit together is refused before the text is read."""
         tokenizer = hf.load_tokenizer(self.teacher)
         teacher, student = self.models(tokenizer)
-        self.objective.needs(student.config, {"teacher": teacher.config})  # may refuse the two
+        if self.needs(teacher, student).sentence:
+            check_pooling(self.teacher)
         corpus = read_corpus(
             self.corpus,
             held_out=self.held_out,
@@ -133,6 +144,17 @@ class GeneralDistillation:
             on_bad=self.on_bad,
         )
         return Prepared(corpus, teacher, student)
+
+    def needs(self, teacher: Model, student: Model) -> Needs:
+        """What the objective reads of the teacher.
+
+        Raises:
+            ValueError: nothing, or what the two do not have.
+        """
+        needs = self.objective.needs(student.config, {"teacher": teacher.config})
+        if "teacher" not in needs:
+            raise ValueError(f"no objective reads the teacher {self.teacher}")
+        return needs["teacher"]
 
     def models(self, tokenizer: Any) -> tuple[Model, Model]:
         """Teacher and student.
@@ -162,6 +184,15 @@ class GeneralDistillation:
         masking = Masking.of(tokenizer, rate=self.mask_rate, whole_words=self.whole_words)
         return replace(masking, everywhere=self.logits_at == "all tokens")
 
+    def told(self, prepared: Prepared, bars: Bars) -> Model | CachedOutputs:
+        """What tells the student the teacher's outputs."""
+        teacher = prepared.teacher.for_inference()
+        if self.teacher_outputs is None:
+            return teacher
+        needs, progress = self.needs(teacher, prepared.student), bars.counting("teacher's outputs")
+        given = (teacher, prepared.corpus.train, needs)
+        return kept_outputs(*given, folder=self.teacher_outputs, progress=progress)
+
     def train(self, prepared: Prepared, folder: Path, save_to: Path, how: FitOptions) -> None:
         """Trains and evaluates; a result.json in `folder` says that this is done."""
         corpus, student = prepared.corpus, prepared.student
@@ -184,7 +215,7 @@ class GeneralDistillation:
                 seed=self.seed,
                 folder=folder,
                 masking=masking,
-                teachers=teachers,
+                teachers={"teacher": self.told(prepared, bars)},
                 steps=self.steps,
                 evaluation=logged,
                 progress=bars.training(f"seed {self.seed}"),
@@ -203,6 +234,15 @@ class GeneralDistillation:
             }
             by_first(lambda: finish(folder, result))
             bars.print(final_table(read_history(folder)))
+
+
+def check_pooling(teacher: str) -> None:
+    """Raises a ValueError for a teacher whose embeddings are not means."""
+    if (pooling := hf.read_sentence_encoder(teacher).pooling) != "mean":
+        raise ValueError(
+            f"{teacher} embeds a text by pooling {pooling!r}; objectives of sentence embeddings "
+            "compare means of the last hidden states"
+        )
 
 
 def publish(report: Mapping[str, Any], out: Path) -> None:

@@ -16,7 +16,15 @@ from effjax.data.kinds import KINDS, Prepared, prepare
 from effjax.data.tables import TextFiles
 from effjax.data.tasks import Task, get_task
 from effjax.data.wordpiece import train_wordpiece
-from effjax.distill import Augmentation, TaskLoss, Weighted, augmented
+from effjax.distill import (
+    Augmentation,
+    CachedOutputs,
+    Needs,
+    TaskLoss,
+    Weighted,
+    augmented,
+    cache_outputs,
+)
 from effjax.files import write_json
 from effjax.models import create
 from effjax.models.base import Runtime
@@ -259,3 +267,21 @@ def train_teacher(
 
     by_first(write)
     return hf.from_pretrained(folder, runtime=teacher.training.runtime())
+
+
+def kept_outputs(
+    teacher: Model,
+    encoded: Encoded,
+    needs: Needs,
+    *,
+    folder: str | None,
+    top_k: int | None = None,
+    progress: Callable[[int, int], None],
+) -> CachedOutputs:
+    """`cache_outputs`, where the first process fills the folder and all others read it."""
+    run = functools.partial(
+        cache_outputs, teacher, encoded, needs, folder=folder, top_k=top_k, progress=progress
+    )
+    if folder is not None:
+        by_first(run)
+    return run()

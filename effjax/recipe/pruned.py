@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 
 from effjax import measure
 from effjax.data.encode import Encoded
@@ -346,5 +345,5 @@ def empty_model(structure: Structure, whole: Model) -> Model:
     padded = config_from_hf(architecture, structure.fields, head=head)
     padded = padded.replace(pooler=whole.config.pooler)
     config = with_sizes(padded, {"sizes": dict(structure.kept)}, "structure.json")
-    params = {row.path: jnp.zeros(row.shape) for row in architecture.table(config)}
+    params = {row.path: jax.numpy.zeros(row.shape) for row in architecture.table(config)}
     return Model(architecture, config, unflatten(params), whole.runtime)

@@ -25,6 +25,7 @@ from effjax.recipe.spec import Teacher, fit_options
 from effjax.recipe.ways import Way
 from effjax.train import Mesh
 from effjax.train.claim import claim
+from effjax.train.held_out import check_objective
 from effjax.train.processes import by_first, exists
 
 Budget = Literal["parameters", "flops", "latency"]
@@ -105,7 +106,7 @@ class Pruning:
         begun = time.perf_counter()
         data = self.load()
         calibration, untrained = self.looked_at(data), untrained_teacher(self.model, data)
-        self.check(untrained)
+        self.check(untrained, data)
         how = fit_options(self, accept_changes)
         with Bars() as bars:
             table = self.table(untrained, out, bars)
@@ -167,8 +168,8 @@ class Pruning:
             _, examples = split_off(examples, self.calibration, self.data_seed + 3)
         return prepare(data.task, data.tokenizer, examples, data.length).encoded
 
-    def check(self, model: Model) -> None:
-        """Before hours of training: raises a ValueError for what does not fit the model."""
+    def check(self, model: Model, data: Data) -> None:
+        """Before hours of training: raises a ValueError for what does not fit model or task."""
         kinds = {instance.partition("/")[2] for instance in gated(model)}
         for kind, size in self.multiples:
             if kind not in kinds or size < 1:
@@ -183,7 +184,7 @@ class Pruning:
                 'models have no layout="compact" in torch; expected layout="dense"'
             )
         if self.recovery is not None:
-            self.recovery.objective.needs(model.config, {self.model.name: model.config})
+            check_objective(self.recovery.objective, model, {self.model.name: model}, data.transfer)
 
     def table(self, model: Model, out: Path, bars: Bars) -> LatencyTable | None:
         """What parts of the model take on this device; it stays in the experiment's folder, so that

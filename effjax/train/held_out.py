@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
+from effjax.data.batches import TrainBatches
 from effjax.data.encode import Encoded
 from effjax.data.masking import Masking
 from effjax.distill import Weighted
@@ -46,6 +47,22 @@ def evaluate_objective(
     means = {term.name: next(found) / max(next(found), 1e-9) for term in objective.terms}
     weights = {term.name: float(term.weight_at(1.0)) for term in objective.terms}
     return {"loss": sum(weights[name] * x for name, x in means.items()), **means}
+
+
+def check_objective(
+    objective: Weighted, model: Model, teachers: Mapping[str, Model], encoded: Encoded
+) -> None:
+    """Raises the ValueError of an objective that models of these shapes do not fit; nothing runs.
+
+    Args:
+        encoded: training examples; one of them is looked at.
+    """
+    configs = {name: teacher.config for name, teacher in teachers.items()}
+    key = jax.random.key(0)
+    aux = jax.eval_shape(lambda key: objective.init(key, model.config, configs), key)
+    pad_id = model.config.pad_token_id
+    (batch,) = TrainBatches(encoded=encoded, batch_size=1, seed=0, pad_id=pad_id)[0]
+    jax.eval_shape(functools.partial(term_sums, objective), model, aux, teachers, batch, key)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -52,6 +52,9 @@ def test_padding_has_no_say_in_which_is_nearest(outputs: Build) -> None:
 def test_the_nearest_layer_s_projection(config: EncoderConfig) -> None:
     objective, key = NearestHiddenMSE(teacher_layers=(2, 1)), jax.random.key(0)
     assert objective.needs(config, config) == Needs(hidden=(1, 2))
+    for layers in ((7,), (-1,), ()):
+        with pytest.raises(ValueError, match=r"teacher_layers is .*; expected .* 0 to 2$"):
+            NearestHiddenMSE(teacher_layers=layers).needs(config, config)
     np.testing.assert_array_equal(objective.init(key, config, config)["hidden"], np.eye(128))
     wide = objective.init(key, config, config.replace(hidden=192))["hidden"]
     assert wide.shape == (128, 192)

@@ -11,7 +11,16 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from effjax import hf
 from effjax.data import toy
-from effjax.distill import AttentionMSE, Augmentation, HiddenMSE, SentenceMSE, SoftTargets, Weighted
+from effjax.distill import (
+    AttentionMSE,
+    Augmentation,
+    HiddenMSE,
+    PatientMSE,
+    SentenceMSE,
+    SoftTargets,
+    TaskLoss,
+    Weighted,
+)
 from effjax.hf import from_pretrained
 from effjax.recipe import Distillation, Method, Search, Stage, Student, Teacher, arms
 from effjax.recipe.figure import draw
@@ -309,6 +318,19 @@ def test_a_teacher_that_nobody_reads_is_refused(
     assert not (tmp_path / "out" / "teacher").exists()  # nothing was trained in vain
 
 
+def test_models_that_an_objective_cannot_compare_are_refused_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_words(monkeypatch)
+    monkeypatch.setattr("effjax.recipe.distillation.train_teacher", None)
+    narrow = Student(name="narrow", model=NewModel(hidden=8, layers=2, heads=2, ffn=16))
+    objective = Weighted(task=(1.0, TaskLoss()), patient=(1.0, PatientMSE()))
+    methods = distilled(objective)
+    with pytest.raises(ValueError, match=r"PatientMSE: .* have 8 numbers, the teacher's 16") as no:
+        replace(RECIPE, students=(narrow,), methods=methods).run(tmp_path / "out")
+    assert "\n" not in str(no.value)
+
+
 def test_a_teacher_does_not_run_on_tokens_of_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -336,6 +358,7 @@ def test_arms_train_on_augmented_texts_from_outputs_in_a_folder(
         search=Search(learning_rates=(1e-3,), steps=1, validation=0),
         seeds=(0,),
         teacher_outputs=str(outputs),
+        teacher_top_k=1,
     )
     with pytest.raises(ValueError, match="encoder cannot fill in words: it lacks head/dense"):
         recipe.run(tmp_path / "out")
@@ -345,7 +368,8 @@ def test_arms_train_on_augmented_texts_from_outputs_in_a_folder(
     recipe.run(tmp_path / "out")
     runs = json.loads((tmp_path / "out" / "results.json").read_text())["runs"]
     assert {run["steps"] for run in runs} == {-(-900 // 64)}
-    assert (outputs / "from-000000000.npz").exists()
+    with np.load(outputs / "from-000000000.npz") as kept:
+        assert {kept[name].shape for name in kept} == {(900, 1)}  # of two logits
     monkeypatch.setattr("effjax.distill.teacher_cache.computed", None)  # the folder is read
     replace(recipe, seeds=(0, 1)).run(tmp_path / "out", accept_changes=True)
 
@@ -360,6 +384,8 @@ def test_hidden_states_are_not_compared_across_tokenizers(
         recipe.run(tmp_path / "out")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out" / "teacher").exists()  # nothing was trained in vain
+    with pytest.raises(ValueError, match="teacher_top_k are of teachers that run once"):
+        replace(RECIPE, teacher_runs="every step", teacher_top_k=1)
 
 
 def test_an_interval_is_of_an_accuracy_and_of_nothing_else(out: Path, tmp_path: Path) -> None:

@@ -13,7 +13,16 @@ from transformers import AutoModel, AutoTokenizer
 from effjax import hf
 from effjax.data.masking import Masking
 from effjax.data.wordpiece import train_wordpiece
-from effjax.distill import HiddenMSE, MaskedLM, Piecewise, RelationKL, SoftTargets, Weighted
+from effjax.distill import (
+    HiddenMSE,
+    MaskedLM,
+    Piecewise,
+    RelationKL,
+    SentenceMSE,
+    SoftTargets,
+    TaskLoss,
+    Weighted,
+)
 from effjax.models import create
 from effjax.recipe import GeneralDistillation, NewModel, Student
 from effjax.train import Training
@@ -131,6 +140,21 @@ def test_masked_words_and_the_teacher_s_logits(
     assert (student.config.head, student.config.num_layers) == ("masked-lm", 1)
 
 
+def test_students_learn_from_outputs_in_a_folder(
+    folder: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What they learn is what a teacher teaches that runs in every step, to float16."""
+    recipe = replace(placed(RECIPE, folder), teacher_outputs=str(tmp_path / "outputs"))
+    recipe.run(tmp_path / "first")
+    reports = [json.loads((x / "results.json").read_text()) for x in (out, tmp_path / "first")]
+    assert reports[1]["held_out"] == pytest.approx(reports[0]["held_out"], rel=1e-2)
+    assert (tmp_path / "outputs" / "outputs.json").exists()
+    monkeypatch.setattr("effjax.distill.teacher_cache.computed", None)  # the folder is read
+    student = Student(name="other", model=NewModel(hidden=8, layers=1, heads=4, ffn=8))
+    short = replace(recipe.training, epochs=1)
+    replace(recipe, student=student, training=short).run(tmp_path / "second")
+
+
 def test_what_cannot_teach_is_refused(folder: Path, tmp_path: Path) -> None:
     recipe = placed(RECIPE, folder)
     bare = hf.from_pretrained(folder / "teacher", head=None)
@@ -143,7 +167,17 @@ def test_what_cannot_teach_is_refused(folder: Path, tmp_path: Path) -> None:
     student = Student(name="other", source=str(tmp_path / "other"))
     with pytest.raises(ValueError, match=r"other has another vocabulary than the teacher"):
         replace(recipe, student=student).run(tmp_path / "out")
+    encoder = hf.SentenceEncoder(bare, pooling="cls")
+    hf.save_sentence_encoder(encoder, tmp_path / "cls", tokenizer=tokenizer)
+    means = Weighted(sentence=(1.0, SentenceMSE()))
+    with pytest.raises(ValueError, match=r"cls embeds a text by pooling 'cls'; .* compare means"):
+        replace(recipe, teacher=str(tmp_path / "cls"), objective=means).run(tmp_path / "out")
+    labels = Weighted(task=(1.0, TaskLoss()))
+    with pytest.raises(ValueError, match=r"no objective reads the teacher .*teacher"):
+        replace(recipe, objective=labels).run(tmp_path / "out")
     assert not (tmp_path / "out").exists()
+    with pytest.raises(ValueError, match=r"and mask_rate 0\.1: other tokens are hidden in every"):
+        replace(recipe, teacher_outputs="outputs", mask_rate=0.1)
     with pytest.raises(ValueError, match="no score to stop early by"):
         replace(recipe, training=replace(recipe.training, patience=1))
     with pytest.raises(ValueError, match="whole_words is true, and no word is masked"):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from effjax.distill import SoftTargets, Weighted
+from effjax.distill import MaskedLM, SoftTargets, Weighted
 from effjax.recipe import FewerLayers, HardConcrete, OneShot, Recovery
 from tests.recipe.small_pruning import RECIPE, SMALL, FirstLayer, few_texts
 
@@ -65,6 +65,10 @@ def test_ways_that_make_no_sense_are_one_line() -> None:
                 )
             },
             "reads the teacher 'large'; teachers: teacher",
+        ),
+        (
+            {"recovery": Recovery(training=SMALL, objective=Weighted(mlm=(1.0, MaskedLM())))},
+            "MaskedLM",
         ),
     ],
 )
