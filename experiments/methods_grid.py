@@ -11,7 +11,8 @@ For each task all-MiniLM-L6-v2 is trained and teaches. A student begins with the
 methods, those of a general distillation, and is trained for as many epochs, the stages of TinyBERT
 and MiniLMv2 included. Each method chooses its learning rate alike: one run of the full length with
 each candidate, judged by training examples set aside. Then it is trained with three seeds, which
-differ in the new head, batch order and dropout, and evaluated on the dev set.
+differ in the new head, batch order and dropout, and evaluated on the dev set. TinyBERT goes without
+its augmentation here, so that all methods see the same examples.
 
 What is done is not done again: a run that was interrupted goes on, and `--tasks` and `--students`
 take a part. Each task and student has a file in paper/results/methods_grid; methods_grid.md and
