@@ -3,8 +3,12 @@
     effjax run configs/minilmv2.py
 
 Not yet run: it wants an accelerator, and a first run downloads wiki40b and pg19 through TFDS;
-`--corpus FILE` takes text of your own, one document per line. There is no published row at hand to
-compare with; MiniLM's is in configs/minilm.py.
+`--corpus FILE` takes text of your own, one document per line.
+
+There is no published row at hand to compare with; that of MiniLM, whose student has the same shape,
+is in configs/minilm.py.
+Expected: about MiniLM's row, or more, the teacher being larger. It is an estimate; nothing was run
+that shows it.
 
 The teacher is BERT-large, of whose 24 layers the 21st teaches. What differs: wiki40b and Project
 Gutenberg's books (pg19) stand in for Wikipedia and the Toronto Book Corpus, which is not

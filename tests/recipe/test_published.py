@@ -1,5 +1,6 @@
-"""The recipes of the published distillations, at the full size of both models, for two steps; and
-those of published pruning, at the depth of theirs.
+"""The recipes of the published distillations, at the full size of both models, for two steps; those
+of TinyBERT's second stage, at the full size of the student; and those of published pruning, at the
+depth of theirs.
 """
 
 import json
@@ -15,7 +16,7 @@ from effjax import hf
 from effjax.data import toy
 from effjax.data.wordpiece import train_wordpiece
 from effjax.models import create
-from effjax.recipe import GeneralDistillation, Pruning
+from effjax.recipe import Distillation, GeneralDistillation, Pruning, Stage
 from effjax.train import Training
 from tests.recipe.test_pretraining import texts
 
@@ -25,6 +26,7 @@ STUDENTS = {
     "minilm": (22.7e6, 6, 384),
     "minilmv2": (22.7e6, 6, 384),
     "tinybert_general": (14.4e6, 4, 312),
+    "tinybert6_general": (66.9e6, 6, 768),
     "mobilebert": (15.5e6, 24, 512),
 }
 """Parameters, layers and width of what is trained, the heads of masked words apart."""
@@ -52,6 +54,68 @@ def test_a_published_recipe_trains(name: str, tmp_path: Path) -> None:
     params, layers, width = STUDENTS[name]
     assert (student.config.num_layers, student.config.hidden) == (layers, width)
     assert student.num_params == pytest.approx(params, rel=0.01)
+
+
+@pytest.mark.parametrize("name", ["tinybert", "tinybert6"])
+def test_tinyberts_weights_are_as_many_as_its_pairs(name: str) -> None:
+    """Of both stages; objectives are means over pairs of layers, where the paper has sums."""
+    general = runpy.run_path(str(CONFIGS / f"{name}_general.py"))["recipe"]
+    on_task = runpy.run_path(str(CONFIGS / f"{name}_mrpc.py"))["recipe"]
+    _, layers, _ = STUDENTS[f"{name}_general"]
+    pairs = {"embedding": 1.0, "hidden": float(layers), "attention": float(layers)}
+    for objective in (general.objective, first_stage(on_task).objective):
+        assert {term.name: term.weight for term in objective.terms} == pairs
+    assert on_task.students[0].source == f"runs/{name}_general/student"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("tinybert_mrpc", "tinybert-4l-312d"), ("tinybert6_mrpc", "tinybert-6l-768d")],
+)
+def test_tinyberts_second_stage_trains(
+    name: str, size: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a narrow teacher of random weights, on few short texts; all else is the recipe's."""
+    recipe = runpy.run_path(str(CONFIGS / f"{name}.py"))["recipe"]
+    assert isinstance(recipe, Distillation)
+    whole = toy.examples
+    monkeypatch.setattr(toy, "examples", lambda split: whole(split, size=16))
+    tokenizer = train_wordpiece(toy.examples("train").texts[0], 150, max_length=16)
+    narrow: dict[str, Any] = {"hidden_size": 96, "intermediate_size": 384}
+    for folder, shape, sizes in (("teacher", "base", narrow), ("student", size, {})):
+        key, words = jax.random.key(0), len(tokenizer)
+        made = create("bert", size=shape, head="masked-lm", key=key, vocab_size=words, **sizes)
+        hf.save_pretrained(made, tmp_path / folder, tokenizer=tokenizer)
+    short = {"batch_size": 8, "max_length": 16}
+    training = replace(recipe.teacher.training, epochs=1, **short)
+    teacher = replace(recipe.teacher, source=str(tmp_path / "teacher"), training=training)
+    assert recipe.augmentation
+    copies = replace(recipe.augmentation, source=str(tmp_path / "teacher"), copies=1)
+    (method,), (student,) = recipe.methods, recipe.students
+    method = replace(method, before=(replace(first_stage(recipe), epochs=1),))
+    here = {"task": "toy/sentiment", "latency": ((1, 16),), "seeds": (0,), "augmentation": copies}
+    replace(
+        recipe,
+        teacher=teacher,
+        students=(replace(student, source=str(tmp_path / "student")),),
+        methods=(method,),
+        training=replace(recipe.training, epochs=2, **short),
+        search=replace(recipe.search, steps=1, validation=4),
+        **here,
+    ).run(tmp_path / "out")
+    report = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert {run["arm"] for run in report["runs"]} == {"TinyBERT", "control"}
+    trained = hf.from_pretrained(tmp_path / "out" / "students" / student.name / "TinyBERT")
+    _, layers, width = STUDENTS[name.replace("mrpc", "general")]
+    assert (trained.config.num_layers, trained.config.hidden) == (layers, width)
+
+
+def first_stage(recipe: Distillation) -> Stage:
+    """TinyBERT's training of intermediate layers, before that of predictions."""
+    (method,) = recipe.methods
+    (stage,) = method.before
+    return stage
 
 
 @pytest.mark.slow
