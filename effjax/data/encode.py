@@ -4,6 +4,7 @@ Padding is decided per batch (`effjax.data.batches`), so what is stored is ragge
 for any number of examples, instead of a list of lists.
 """
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +42,14 @@ class Encoded:
     def lengths(self) -> np.ndarray:
         """Tokens per example, int64 [n]."""
         return np.diff(self.offsets)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the tokens: of their ids and types, and of where examples begin."""
+        found = hashlib.sha256()
+        for array in (self.input_ids, self.token_type_ids, self.offsets):
+            found.update(array.tobytes())
+        return found.hexdigest()
 
     @property
     def labels_per_token(self) -> bool:

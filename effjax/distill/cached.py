@@ -6,11 +6,12 @@ of tokens of one example. Every student and every epoch then trains without runn
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
+from effjax.data.encode import Encoded
 from effjax.models.base import EncoderConfig, LayerTrace, Outputs
 
 Key = tuple[str, int]
@@ -39,11 +40,15 @@ class CachedOutputs:
     Attributes:
         kept: the arrays.
         offsets: of the `Encoded`: where its examples begin.
+        idx: of the `Encoded`: its examples' numbers, [n].
+        tokens: the `digest` of the `Encoded` that a student reads.
         config: the teacher's.
     """
 
     kept: Mapping[Key, Kept]
     offsets: np.ndarray
+    idx: np.ndarray
+    tokens: str
     config: EncoderConfig
 
     def __call__(self, batch: Mapping[str, np.ndarray]) -> Outputs:
@@ -68,6 +73,49 @@ class CachedOutputs:
             mask=batch["token"] >= 0,
         )
 
+    def check(self, name: str, encoded: Encoded, *, masked: bool) -> None:
+        """Raises a ValueError for training examples that the outputs are not of.
+
+        Args:
+            name: whose outputs they are, for the message.
+            masked: whether the student reads them masked.
+        """
+        if masked:
+            raise ValueError(
+                f"{name} has seen unmasked text, and the student reads it masked; expected the "
+                "model itself, which runs in every step"
+            )
+        if (tokens := encoded.digest) != self.tokens:
+            raise ValueError(
+                f"{name} has outputs for {len(self.idx)} examples of tokens {self.tokens}; the "
+                f"{len(encoded)} training examples are of tokens {tokens}; expected outputs for "
+                "these, or, for a student with a tokenizer of its own, `CachedOutputs.read_as`"
+            )
+
+    def read_as(self, encoded: Encoded) -> "CachedOutputs":
+        """The same outputs for a student with a tokenizer of its own.
+
+        Args:
+            encoded: the same n examples in its tokens.
+
+        Raises:
+            ValueError: they are other examples; or some outputs are kept by token, and an example
+                has more or fewer tokens than the teacher read.
+        """
+        if not np.array_equal(self.idx, encoded.idx):
+            raise ValueError(
+                f"the outputs are of {described(self.idx)}, the student reads "
+                f"{described(encoded.idx)}; expected the same examples in the same order"
+            )
+        per_token = sorted({key[0] for key, kept in self.kept.items() if kept.by != "example"})
+        if per_token and not np.array_equal(self.offsets, encoded.offsets):
+            raise ValueError(
+                f"{', '.join(per_token)} are kept token by token, {self.offsets[-1]} in all, and "
+                f"the student reads {encoded.offsets[-1]} others; expected what there is one of "
+                "for every example: logits of a whole text, sentence embeddings"
+            )
+        return replace(self, tokens=encoded.digest)
+
     def logits(self, found: Mapping[Key, np.ndarray]) -> np.ndarray | None:
         """All logits. Of those that were not kept, each has an equal share of the probability that
         they had together.
@@ -80,6 +128,11 @@ class CachedOutputs:
         dense = np.repeat(rest[..., None], classes, axis=-1)
         np.put_along_axis(dense, index, top, axis=-1)
         return dense
+
+
+def described(idx: np.ndarray) -> str:
+    """Examples by their numbers."""
+    return f"{len(idx)} examples ({', '.join(map(str, idx[:5]))}{', ...' * (len(idx) > 5)})"
 
 
 def heads_first(name: str, values: np.ndarray) -> np.ndarray:

@@ -81,7 +81,7 @@ def cache_outputs(
                 kept[key] = Kept(part.by, np.zeros(shape, part.array.dtype))
             kept[key].array[first:last] = part.array
         progress(i + 1, len(shards))
-    return CachedOutputs(kept, encoded.offsets, teacher.config)
+    return CachedOutputs(kept, encoded.offsets, encoded.idx, encoded.digest, teacher.config)
 
 
 def bounds(encoded: Encoded) -> dict[By, np.ndarray]:
@@ -158,13 +158,10 @@ def identity(teacher: Model, encoded: Encoded, needs: Needs, top_k: int | None) 
     for path, array in sorted(flatten(teacher.params).items()):
         weights.update(path.encode())
         weights.update(np.asarray(array).tobytes())
-    tokens = hashlib.sha256()
-    for array in (encoded.input_ids, encoded.token_type_ids, encoded.offsets):
-        tokens.update(array.tobytes())
     return {
         "teacher": weights.hexdigest(),
         "precision": teacher.runtime.dtype,
-        "tokens": tokens.hexdigest(),
+        "tokens": encoded.digest,
         "needs": str(needs),
         "top_k": str(top_k),
         "examples to a shard": str(SHARD),

@@ -90,6 +90,14 @@ class Bench:
         """The task in the tokens that this student reads."""
         return self.own.get(student.name, self.data)
 
+    def teachers_of(self, student: Student) -> dict[str, Model | CachedOutputs]:
+        """Who teaches this student, by name."""
+        own = self.own.get(student.name)
+        return {
+            name: x if own is None or isinstance(x, Model) else x.read_as(own.transfer)
+            for name, x in self.outputs.items()
+        }
+
     def last(self, method: Method, rate: float) -> Stage:
         """A method's last stage, with the chosen learning rate."""
         epochs = self.training.epochs - sum(stage.epochs for stage in method.before)
@@ -160,10 +168,11 @@ def train(
     training = replace(bench.training, epochs=stage.epochs, learning_rate=rates[0])
     models = [one.model.replace(runtime=training.runtime()) for one in begun]
     what = (bench.read_by(student).transfer, stage.objective, training)
-    configs = {name: outputs.config for name, outputs in bench.outputs.items()}
+    teachers = bench.teachers_of(student)
+    configs = {name: teacher.config for name, teacher in teachers.items()}
     read = stage.objective.needs(models[0].config, configs)
     given: dict[str, Any] = {"folder": folder, "steps": steps, "progress": progress}
-    given |= {"teachers": {name: bench.outputs[name] for name in read}}
+    given |= {"teachers": {name: teachers[name] for name in read}}
     if bench.order is None:
         (model,), (seed,) = models, seeds
         results = (fit(model, *what, seed=seed, **given, **bench.how),)

@@ -105,7 +105,7 @@ def fit(
         mesh: how the devices share the work; what comes out does not depend on it.
         masking: of a masked LM: what it has to predict.
         teachers: by the name that objectives read them by. A model is run in every step, on what
-            the student reads.
+            the student reads; `CachedOutputs` are of what it reads in every epoch.
         reparam: what acts on parameters and gates before the forward pass; evaluation goes without.
         steps: how many; None for `training.epochs` epochs. The learning rate's curve ends there.
         evaluation: (model so far, what the objective has learned) -> metrics, headline first;
@@ -118,13 +118,14 @@ def fit(
         ValueError: the loss is not a number; the message names the step, its batch is saved and the
             last checkpoint stays. Or another run is using the folder, or has used it with other
             settings. Or training is to stop early, and nothing is evaluated. Or an example is not
-            what the model or a teacher can read.
+            what the model or a teacher can read, or cached outputs are of other tokens, or of text
+            that is now masked.
         Interrupted: the system asked the process to end; a checkpoint was saved before.
     """
     teachers = teachers or {}
     check_evaluated(training, evaluation)
     run, known = told_apart(teachers)
-    check_readers(model, run, encoded)
+    check_readers(model, teachers, encoded, masking)
     begun = time.perf_counter()
     devices = mesh.build()
     batches = batches_of(

@@ -7,6 +7,7 @@ import numpy as np
 
 from effjax.data.encode import Encoded
 from effjax.data.layouts import Batch
+from effjax.data.masking import Masking
 from effjax.models.base import EncoderConfig, Outputs
 from effjax.models.model import Model
 from effjax.train.step import Part
@@ -14,12 +15,16 @@ from effjax.train.step import Part
 
 @runtime_checkable
 class KnownTeacher(Protocol):
-    """A teacher that says by itself what its outputs for a batch are, such as `CachedOutputs`."""
+    """A teacher that says by itself what its outputs for a batch are, such as `CachedOutputs`, and
+    raises a ValueError in `check` for training examples that it has none for.
+    """
 
     @property
     def config(self) -> EncoderConfig: ...
 
     def __call__(self, batch: Mapping[str, np.ndarray]) -> Outputs: ...
+
+    def check(self, name: str, encoded: Encoded, *, masked: bool) -> None: ...
 
 
 def told_apart(
@@ -35,11 +40,21 @@ def taught(parts: Iterable[Batch], known: Mapping[str, KnownTeacher]) -> tuple[P
     return tuple((part, {name: teacher(part) for name, teacher in known.items()}) for part in parts)
 
 
-def check_readers(model: Model, run: Mapping[str, Model], encoded: Encoded) -> None:
-    """Raises a ValueError for examples that the model or a teacher cannot read."""
+def check_readers(
+    model: Model,
+    teachers: Mapping[str, Model | KnownTeacher],
+    encoded: Encoded,
+    masking: Masking | None,
+) -> None:
+    """Raises a ValueError for examples that the model or a teacher cannot read, or that a teacher's
+    outputs are not of.
+    """
     check_reads("this model", model, encoded)
+    run, known = told_apart(teachers)
     for name, teacher in run.items():
         check_reads(f"teacher {name!r}", teacher, encoded)
+    for name, teacher in known.items():
+        teacher.check(f"teacher {name!r}", encoded, masked=masking is not None)
 
 
 def check_reads(name: str, model: Model, encoded: Encoded) -> None:

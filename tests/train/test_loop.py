@@ -96,6 +96,8 @@ class Spoiled:
         value = np.nan if self.spoiled(self.calls) else 0.0
         return Outputs(logits=jnp.full((16, 2), value, jnp.float32))
 
+    def check(self, name: str, encoded: Encoded, *, masked: bool) -> None: ...
+
 
 def test_a_loss_that_is_not_a_number_names_its_step_and_keeps_the_checkpoint(
     model: Model, encoded: Encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
