@@ -50,7 +50,9 @@ def test_all_logits_from_a_cache_train_to_the_bits_of_the_live_teacher(
     long: Encoded, tmp_path: Path, head: Head
 ) -> None:
     """All are kept with k = None, and with k = 2 classes or the 32 words of the vocabulary."""
-    teacher, begun = (small(head, hidden, positions=64) for hidden in (16, 8))
+    teacher, begun = (
+        small(head, hidden, positions=64).replace(runtime=TRAINING.runtime()) for hidden in (16, 8)
+    )
     teachers: dict[str, Model | CachedOutputs] = {"live": teacher}
     for k in (None, {"sequence-classification": 2, "masked-lm": 32}[head]):
         needs = Needs(logits=True)
