@@ -45,15 +45,13 @@ def long() -> Encoded:
     return Encoded(ids, np.zeros_like(ids), 64 * np.arange(33), labels, idx)
 
 
-@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("head", ["sequence-classification", "masked-lm"])
 def test_all_logits_from_a_cache_train_to_the_bits_of_the_live_teacher(
-    long: Encoded, tmp_path: Path, head: Head, dtype: Any
+    long: Encoded, tmp_path: Path, head: Head
 ) -> None:
     """All are kept with k = None, and with k = 2 classes or the 32 words of the vocabulary."""
-    training = replace(TRAINING, dtype=dtype)
     teacher, begun = (
-        small(head, hidden, positions=64).replace(runtime=training.runtime()) for hidden in (16, 8)
+        small(head, hidden, positions=64).replace(runtime=TRAINING.runtime()) for hidden in (16, 8)
     )
     teachers: dict[str, Model | CachedOutputs] = {"live": teacher}
     for k in (None, {"sequence-classification": 2, "masked-lm": 32}[head]):
@@ -62,7 +60,7 @@ def test_all_logits_from_a_cache_train_to_the_bits_of_the_live_teacher(
     trained = {}
     for name, outputs in teachers.items():
         what: Any = {"folder": tmp_path / name, "teachers": {"teacher": outputs}}
-        trained[name] = flatten(fit(begun, long, SOFT, training, seed=0, **what).model.params)
+        trained[name] = flatten(fit(begun, long, SOFT, TRAINING, seed=0, **what).model.params)
     live = trained.pop("live")
     moved = [not np.array_equal(live[path], x) for path, x in flatten(begun.params).items()]
     assert sum(moved) > len(moved) / 2
