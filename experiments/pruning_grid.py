@@ -24,8 +24,7 @@ a part. Each task and part has a file in paper/results/pruning_grid; pruning_gri
 it are of all that are there. Times are worth what the machine was left alone for.
 
 Run: the parts "pruned" and "distilled", and "recovered" of MRPC; paper/pruning.md says what they
-show. Not yet run: "recovered" of STS-B and SST-2, and CoFi on MRPC again, which ran at 0.1 and with
-gates that left less than its budget.
+show. Not yet run: "recovered" of STS-B and SST-2.
 """
 
 import dataclasses
