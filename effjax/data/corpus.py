@@ -1,5 +1,8 @@
 """Corpora: documents without labels, from text files, TFDS or a task's training texts.
 
+They are never all in memory: a corpus is read once to know its documents, and again by whoever
+wants their texts. What stays is 12 bytes per document, and 4 per token once they are tokenised.
+
 A document that is longer than a row is cut into several examples, so that no token is lost; one
 example never holds parts of two documents, since packed rows leave no room to save by that (the
 DOC-SENTENCES of arXiv 1907.11692, section 4.2, but for sentences: a cut may come anywhere).
@@ -8,14 +11,16 @@ DOC-SENTENCES of arXiv 1907.11692, section 4.2, but for sentences: a cut may com
 import functools
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b, sha256
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from effjax.data.bad_rows import STOP, BadRows, check_text, parsed
-from effjax.data.datasets import load, load_texts
+from effjax.data.bad_rows import STOP, BadRow, BadRows, check_text, parsed
+from effjax.data.datasets import load, stored_texts
 from effjax.data.encode import Encoded
 from effjax.data.examples import Examples
 from effjax.data.tasks import TASKS, get_task
@@ -29,7 +34,54 @@ MARKS = re.compile(r"\s*(_START_(ARTICLE|SECTION|PARAGRAPH)_|_NEWLINE_)\s*")
 """Where wiki40b says what a line is; its headings stay as text."""
 
 
-def load_corpus(names: Sequence[str], bad: BadRows = STOP) -> Examples:
+CHARACTERS = 1 << 21
+"""What is tokenised at once, but for a longer document: about 100 MB of lists of ids."""
+
+CHECK = functools.partial(check_text, "the document")
+
+
+@dataclass(frozen=True, eq=False)
+class Documents:
+    """Documents of corpora, whose texts are read anew each time one goes through them.
+
+    Attributes:
+        names: As of `load_corpus`. Tokens do not depend on where texts are: the digest has them.
+        digest: Of all that the corpora held when they were first read.
+        place: Where each document is among all of these, int64 [n], ascending.
+        idx: As in `Examples`.
+    """
+
+    names: tuple[str, ...] = field(compare=False)
+    digest: str
+    place: np.ndarray
+    idx: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.idx)
+
+    def __iter__(self) -> Iterator[str]:
+        """Raises ValueError at the end if the corpora are no longer what they were."""
+        found, at = sha256(), 0
+        for place, text in enumerate(chain.from_iterable(map(documents_of, self.names))):
+            found.update(digest(text))
+            if at < len(self) and place == self.place[at]:
+                at += 1
+                yield text
+        if found.hexdigest() != self.digest:
+            raise ValueError(f"corpus {', '.join(self.names)}: changed while it was read")
+
+    @property
+    def texts(self) -> tuple[Iterable[str]]:
+        """The one column, as `Examples` have theirs."""
+        return (self,)
+
+    def take(self, indices: Sequence[int] | np.ndarray) -> "Documents":
+        """The documents at `indices`, which ascend."""
+        rows = np.asarray(indices, np.int64)
+        return replace(self, place=self.place[rows], idx=self.idx[rows])
+
+
+def load_corpus(names: Sequence[str], bad: BadRows = STOP) -> Documents:
     """The documents of one corpus or several, each once however often it occurs: what is set aside
     of them is then really unseen.
 
@@ -41,16 +93,36 @@ def load_corpus(names: Sequence[str], bad: BadRows = STOP) -> Examples:
     Raises:
         ValueError: If there is no such corpus, or at a bad line, unless they are skipped.
     """
-    found = chain.from_iterable(documents_of(name, bad) for name in names)
-    documents = list(dict.fromkeys(found))
-    return Examples((documents,), None, np.arange(len(documents), dtype=np.int32))
+    first, found = dict[bytes, int](), sha256()
+    for place, one in enumerate(chain.from_iterable(digests_of(name, bad) for name in names)):
+        found.update(one)
+        first.setdefault(one, place)
+    places = np.fromiter(first.values(), np.int64, count=len(first))
+    idx = np.arange(len(first), dtype=np.int32)
+    return Documents(tuple(names), found.hexdigest(), places, idx)
 
 
-def documents_of(name: str, bad: BadRows) -> Iterable[str]:
-    """The documents of one corpus. Raises as `load_corpus` does."""
+def digest(text: str) -> bytes:
+    """16 bytes by which a document is known."""
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def digests_of(name: str, bad: BadRows) -> Iterable[bytes]:
+    """Those of the documents of one corpus. Raises as `load_corpus` does."""
+    if name in TFDS_TEXTS or name in TASKS or not Path(name).is_file():
+        return map(digest, documents_of(name))
+    rows = parsed(parsed(lines(Path(name)), CHECK), digest)
+    return bad.sift(Path(name), rows, unit="documents")[1]
+
+
+def documents_of(name: str) -> Iterable[str]:
+    """The documents of one corpus, without bad lines.
+
+    Raises:
+        ValueError: If there is no such corpus.
+    """
     if name in TFDS_TEXTS:
-        texts = load_texts(name, TFDS_TEXTS[name])
-        return (MARKS.sub(" ", text).strip() for text in texts)
+        return (MARKS.sub(" ", text).strip() for text in stored_texts(name, TFDS_TEXTS[name]))
     if name in TASKS:
         examples = load(get_task(name), "train")
         if not isinstance(examples, Examples):
@@ -58,7 +130,8 @@ def documents_of(name: str, bad: BadRows) -> Iterable[str]:
             raise ValueError(f"{name} is no corpus of texts; tasks that are: {texts}")
         return chain.from_iterable(examples.texts)
     if Path(name).is_file():
-        return read_documents(Path(name), bad)
+        rows = parsed(lines(Path(name)), CHECK)
+        return (text for _, text in rows if not isinstance(text, BadRow))
     known = ", ".join([*TFDS_TEXTS, *TASKS])
     raise ValueError(f"corpus {name!r} is neither a text file nor one of: {known}")
 
@@ -69,8 +142,7 @@ def read_documents(path: Path, bad: BadRows = STOP) -> list[str]:
     Raises:
         ValueError: If no line is good, or at the first bad one, unless they are skipped.
     """
-    check = functools.partial(check_text, "the document")
-    return bad.sift(path, parsed(lines(path), check), unit="documents")[1]
+    return bad.sift(path, parsed(lines(path), CHECK), unit="documents")[1]
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -81,25 +153,53 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
                 yield number, line
 
 
-def encode_documents(tokenizer: Any, documents: Examples, max_length: int) -> Encoded:
+def encode_documents(tokenizer: Any, documents: Documents | Examples, max_length: int) -> Encoded:
     """Tokenises documents whole, in pieces of at most `max_length` tokens, special tokens included.
 
     Returns:
         Examples without labels, whose `idx` is that of their document.
     """
+    ids, lengths, idx, done = [], [], [], 0
+    for texts in chunks(documents.texts[0]):
+        flat, sizes, of = pieces(tokenizer, texts, max_length)
+        ids.append(flat)
+        lengths.append(sizes)
+        idx.append(documents.idx[done + of])
+        done += len(texts)
+    offsets = np.cumsum(np.concatenate([np.zeros(1, np.int64), *lengths]))
+    flat = np.concatenate(ids)
+    # Zeros take no memory until they are read; `zeros_like` would write them.
+    return Encoded(flat, np.zeros(flat.shape, np.int32), offsets, None, np.concatenate(idx))
+
+
+def pieces(
+    tokenizer: Any, texts: list[str], max_length: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The ids of all pieces of some texts, how many each piece has, and which text it is of."""
     made = tokenizer(
-        documents.texts[0],
+        texts,
         truncation=True,
         max_length=max_length,
         return_overflowing_tokens=True,
         return_attention_mask=False,
         return_token_type_ids=False,
     )
-    offsets = np.zeros(len(made["input_ids"]) + 1, np.int64)
-    np.cumsum([len(ids) for ids in made["input_ids"]], out=offsets[1:])
-    ids = np.fromiter(chain.from_iterable(made["input_ids"]), np.int32, count=int(offsets[-1]))
-    document = np.asarray(made["overflow_to_sample_mapping"], np.int64)
-    return Encoded(ids, np.zeros_like(ids), offsets, None, documents.idx[document])
+    sizes = np.array([len(ids) for ids in made["input_ids"]], np.int64)
+    flat = np.fromiter(chain.from_iterable(made["input_ids"]), np.int32, count=int(sizes.sum()))
+    return flat, sizes, np.asarray(made["overflow_to_sample_mapping"], np.int64)
+
+
+def chunks(texts: Iterable[str]) -> Iterator[list[str]]:
+    """The texts in lists, each of `CHARACTERS` and the rest of its last text."""
+    chunk, size = [], 0
+    for text in texts:
+        chunk.append(text)
+        size += len(text)
+        if size >= CHARACTERS:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
 
 
 def unigram_loss(train: Encoded, held_out: Encoded, ordinary: np.ndarray) -> float:

@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ from effjax.data.tasks import Task
 # whether there is a network is asked first.
 _PROBE_URL = "https://dl.fbaipublicfiles.com/glue/data/SST-2.zip"
 _PROBE_SECONDS = 5.0
+
+_ROWS = 256
+"""Texts that are read at once; books of pg19 have 0.4 MB each."""
 
 
 def load(task: Task, split: str, data_dir: str | Path | None = None) -> Any:
@@ -54,8 +58,9 @@ def load(task: Task, split: str, data_dir: str | Path | None = None) -> Any:
     return _read(task, _there(task.tfds_name, builder, otherwise), split)
 
 
-def load_texts(name: str, column: str, data_dir: str | Path | None = None) -> list[str]:
-    """One column of the training split of any TFDS dataset, downloaded where it is not on disk.
+def stored_texts(name: str, column: str, data_dir: str | Path | None = None) -> Iterator[str]:
+    """One column of the training split of any TFDS dataset, a few rows at a time, downloaded where
+    it is not on disk.
 
     Args:
         data_dir: As in `load`.
@@ -65,7 +70,10 @@ def load_texts(name: str, column: str, data_dir: str | Path | None = None) -> li
         FileNotFoundError: If it is neither on disk nor can be downloaded.
     """
     builder = _there(name, _builder(name, data_dir), "give text files instead")
-    return [row[column].decode() for row in _raw(builder, "train")]
+    count = builder.info.splits["train"].num_examples
+    for start in range(0, count, _ROWS):
+        for row in _raw(builder, f"train[{start}:{min(start + _ROWS, count)}]"):
+            yield row[column].decode()
 
 
 def import_folder(

@@ -1,6 +1,7 @@
 """More texts to distil on: words replaced by what a masked LM has in their place."""
 
 import functools
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,16 +9,21 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from effjax.data.batches import eval_batches
 from effjax.data.encode import Encoded
 from effjax.data.examples import Examples
+from effjax.data.masking import continuing
 from effjax.models.model import Model, forward, inputs
 from effjax.tree import flatten
 from effjax.types import Array, Batch, Int
 
 Place = tuple[int, int]
 """A text and one of its words."""
+
+Span = tuple[int, int]
+"""The first character of a word, and the one after its last."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +34,13 @@ class Augmentation:
     which a masked LM cannot fill in, are sought among the masked LM's own word vectors, where the
     paper has GloVe's.
 
+    Words are those of BERT's first step, letters and digits together or one other sign, whatever
+    the tokenizer; what replaces them is a token of letters that begins a word, as the tokenizer
+    marks it. A word whose end is not the end of a token, as may be beside an apostrophe, stays.
+
     Attributes:
-        source: the masked LM, a Hugging Face hub id or folder.
+        source: the masked LM, a Hugging Face hub id or folder; its tokenizer is a fast one of
+            WordPiece, or marks where words begin, as byte-level BPE and SentencePiece do.
         copies: of each text, besides itself; N_a of the paper.
         rate: share of the words that are replaced; p_t.
         candidates: how many words there are to choose from; K.
@@ -62,31 +73,30 @@ def augmented(
 
     Args:
         model: a masked LM.
-        tokenizer: its own, of WordPiece.
+        tokenizer: its own.
 
     Raises:
-        ValueError: the model has no masked-lm head, or the tokenizer is of another kind.
+        ValueError: the model has no masked-lm head, or nothing marks the tokenizer's words.
     """
     if model.config.head != "masked-lm":
         raise ValueError(f"words are replaced by a masked-lm head, not by {model.config.head!r}")
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if type(getattr(backend, "model", None)).__name__ != "WordPiece":
-        raise ValueError(
-            f"words are replaced in the pieces of WordPiece; this is a {type(tokenizer).__name__}"
-        )
+    whole = whole_words(tokenizer)
     texts = list(dict.fromkeys(text for column in examples.texts for text in column))
-    words = [words_of(tokenizer, text) for text in texts]
-    found = candidates(words, model, tokenizer, how.candidates, batch_size)
-    names = np.array(tokenizer.convert_ids_to_tokens(range(len(tokenizer))))
+    words = [words_of(text) for text in texts]
+    found = candidates(texts, words, model, tokenizer, whole, how.candidates, batch_size)
     number = {text: i for i, text in enumerate(texts)}
 
     def copy(text: str, random: np.random.Generator) -> str:
-        at, kept = number[text], []
+        at, made, done = number[text], "", 0
         changed = random.random(len(words[at])) < how.rate
-        for i, (word, change) in enumerate(zip(words[at], changed, strict=True)):
+        for i, ((start, end), change) in enumerate(zip(words[at], changed, strict=True)):
             choice = found.get((at, i)) if change else None
-            kept.append(word if choice is None else str(names[random.choice(choice)]))
-        return " ".join(kept)
+            word = text[start:end] if choice is None else whole[int(random.choice(choice))]
+            # Where a word took the place of a sign, it is kept apart from the words beside it.
+            apart = start == done and made[-1:].isalnum() and word[0].isalnum()
+            made += (" " if apart else text[done:start]) + word
+            done = end
+        return made + text[done:]
 
     columns = tuple([] for _ in examples.texts)
     for row, original in enumerate(zip(*examples.texts, strict=True)):
@@ -100,32 +110,47 @@ def augmented(
     return Examples(columns, labels, np.arange(times * len(examples), dtype=np.int32))
 
 
-def words_of(tokenizer: Any, text: str) -> list[str]:
-    """The words that the tokenizer cuts into pieces."""
-    cut = tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(text)
-    return [word for word, _ in cut]
+def words_of(text: str) -> list[Span]:
+    """Where the words of a text are: letters and digits together, or one other sign."""
+    return [span for _, span in BertPreTokenizer().pre_tokenize_str(text)]
+
+
+def tokens_of(text: str, words: Sequence[Span], offsets: Sequence[Span]) -> dict[int, list[int]]:
+    """The tokens of those words that are made of whole tokens.
+
+    Args:
+        offsets: of every token; the space before a word may be in it.
+    """
+    firsts, found = [start for start, _ in words], dict[int, list[int]]()
+    starts = [end - len(text[start:end].lstrip()) for start, end in offsets]
+    for at, (start, (_, end)) in enumerate(zip(starts, offsets, strict=True)):
+        word = bisect_right(firsts, start) - 1
+        if start < end and word >= 0 and end <= words[word][1]:
+            found.setdefault(word, []).append(at)
+    return {
+        word: at for word, at in found.items() if words[word] == (starts[at[0]], offsets[at[-1]][1])
+    }
 
 
 def candidates(
-    words: Sequence[list[str]],
+    texts: list[str],
+    words: Sequence[Sequence[Span]],
     model: Model,
     tokenizer: Any,
+    names: dict[int, str],
     count: int,
     batch_size: int,
 ) -> dict[Place, np.ndarray]:
-    """The ids of the words that may stand in each place; a place beyond what the model reads has
-    none.
+    """The ids, among those of `names`, of the words that may stand in each place; a place beyond
+    what the model reads has none.
     """
     made = tokenizer(
-        list(words), is_split_into_words=True, truncation=True, max_length=model.config.max_length
+        texts, truncation=True, max_length=model.config.max_length, return_offsets_mapping=True
     )
     masked, masks, places, found = [], [], [], dict[Place, np.ndarray]()
     pieces: dict[Place, tuple[int, ...]] = {}
     for text, ids in enumerate(made["input_ids"]):
-        of_word: dict[int, list[int]] = {}
-        for at, word in enumerate(made.word_ids(text)):
-            if word is not None:
-                of_word.setdefault(word, []).append(at)
+        of_word = tokens_of(texts[text], words[text], made["offset_mapping"][text])
         for word, at in of_word.items():
             if len(at) == 1:
                 masked.append([*ids[: at[0]], tokenizer.mask_token_id, *ids[at[0] + 1 :]])
@@ -133,7 +158,7 @@ def candidates(
                 places.append((text, word))
             else:
                 pieces[text, word] = tuple(ids[i] for i in at)
-    whole = whole_words(tokenizer)
+    whole = np.array(list(names), np.int32)
     count = min(count, len(whole))
     if masked:
         filled = fill(model, masked, np.array(masks, np.int32), whole, count, batch_size)
@@ -142,10 +167,14 @@ def candidates(
     return found | {place: near[of] for place, of in pieces.items()}
 
 
-def whole_words(tokenizer: Any) -> np.ndarray:
-    """The ids of words in one piece, ascending; of letters alone."""
-    names = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
-    return np.array([i for i, name in enumerate(names) if name.isalpha()], np.int32)
+def whole_words(tokenizer: Any) -> dict[int, str]:
+    """The words in one piece, of letters alone, by their ids, which ascend."""
+    inside, found = set(continuing(tokenizer)), {}
+    for i, token in enumerate(tokenizer.convert_ids_to_tokens(range(len(tokenizer)))):
+        word = "" if i in inside else tokenizer.convert_tokens_to_string([token]).strip()
+        if word.isalpha():
+            found[i] = word
+    return found
 
 
 def fill(

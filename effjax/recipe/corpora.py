@@ -55,7 +55,7 @@ def read_corpus(
     """
     train, rest = split_off(load_corpus(names, BadRows(on_bad)), held_out, seed)
     if tokenizer is None:
-        tokenizer = train_wordpiece(train.texts[0], vocab_size, max_length=max_length)
+        tokenizer = train_wordpiece(train, vocab_size, max_length=max_length)
     return Corpus(
         tokenizer,
         cached(encode_documents, tokenizer, train, max_length),

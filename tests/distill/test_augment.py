@@ -1,5 +1,6 @@
 """Augmented texts: what is replaced, by what, and that labels stay."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,15 +9,18 @@ import jax
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForMaskedLM
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from transformers import AutoModelForMaskedLM, PreTrainedTokenizerFast
 
 from effjax import hf
 from effjax.data.examples import Examples
 from effjax.data.wordpiece import train_wordpiece
 from effjax.distill import Augmentation, augmented
+from effjax.distill.augment import tokens_of, words_of
 from effjax.models import Model, create
 
 WORDS = ["red", "green", "blue", "cyan", "white", "black", "brown", "grey", "pink", "gold"]
+SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 HOW = Augmentation(source="", copies=50, rate=0.4, candidates=3)
 
 
@@ -26,20 +30,54 @@ def tokenizer() -> Any:
     return train_wordpiece([" ".join(WORDS)] * 5, 120, max_length=16)
 
 
-@pytest.fixture(scope="module")
-def model(tokenizer: Any) -> Model:
+def byte_level() -> Any:
+    """Words with their space, one that is inside of others too, and all single bytes."""
+    letters = pre_tokenizers.ByteLevel.alphabet()
+    words = [*(f"Ġ{word}" for word in WORDS), "red"]
+    pairs = ((word[:end], word[end]) for word in words for end in range(1, len(word)))
+    merges = list(dict.fromkeys(pairs))
+    vocabulary = [*SPECIAL, *sorted(letters), *map("".join, merges)]
+    core = Tokenizer(models.BPE({token: i for i, token in enumerate(vocabulary)}, merges))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    core.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), trim_offsets=False)
+    return fast(core)
+
+
+def sentence_pieces() -> Any:
+    letters = sorted({letter for word in WORDS for letter in word} | {"▁", "."})
+    vocabulary = [*SPECIAL, *letters, "red"]
+    scores = [(piece, -9.0) for piece in vocabulary] + [(f"▁{word}", -1.0) for word in WORDS]
+    core = Tokenizer(models.Unigram(scores, unk_id=3))
+    core.pre_tokenizer, core.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    core.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), trim_offsets=False)
+    return fast(core)
+
+
+def fast(core: Tokenizer) -> Any:
+    names = {f"{x}_token": f"<{x}>" for x in ("pad", "unk", "mask")}
+    ends = {"bos_token": "<s>", "cls_token": "<s>", "eos_token": "</s>", "sep_token": "</s>"}
+    return PreTrainedTokenizerFast(tokenizer_object=core, model_max_length=16, **names, **ends)
+
+
+def masked_lm(architecture: str, tokenizer: Any, **fields: Any) -> Model:
     return create(
-        "bert",
-        size="tiny",
+        architecture,
+        size="tiny" if architecture == "bert" else "base",
         head="masked-lm",
         key=jax.random.key(0),
         vocab_size=len(tokenizer),
         hidden_size=8,
         num_attention_heads=2,
         intermediate_size=12,
-        max_position_embeddings=16,
         initializer_range=0.7,
+        **fields,
     )
+
+
+@pytest.fixture(scope="module")
+def model(tokenizer: Any) -> Model:
+    return masked_lm("bert", tokenizer, max_position_embeddings=16)
 
 
 def examples(*columns: list[str], labels: list[int]) -> Examples:
@@ -66,6 +104,41 @@ def test_a_word_is_replaced_by_what_the_model_finds_probable(
         best = sorted(words, key=lambda i: -float(logits[i]))[:3]
         want = {*tokenizer.convert_ids_to_tokens(best), given.texts[0][0].split()[place]}
         assert {text.split()[place] for text in found.texts[0][:51]} == want
+
+
+@pytest.mark.parametrize("made", [byte_level, sentence_pieces])
+def test_words_are_replaced_as_the_tokenizer_marks_them(made: Any, tmp_path: Path) -> None:
+    """By words with a mark, without it, and never by a piece from inside one; what is between words
+    stays. Held to transformers, with a mask where the word was.
+    """
+    tokenizer = made()
+    model = masked_lm("roberta", tokenizer, num_hidden_layers=2, max_position_embeddings=18)
+    mark = "Ġ" if made is byte_level else "▁"
+    marked = {name[1:]: i for name, i in tokenizer.get_vocab().items() if name[0] == mark}
+    whole = {word: i for word, i in marked.items() if word}
+    text = "x green  blue gren"
+    (found,) = augmented(examples([text], labels=[1]), model, tokenizer, HOW).texts
+    words = [text.replace("  ", " ").split(" ") for text in found]
+    assert found[0] == text and len(set(found)) > 9 and all(text.count("  ") == 1 for text in found)
+    assert all({*row} <= {*whole, "x", "gren"} and len(row) == 4 for row in words)
+    assert all(len({*column}) > 1 for column in zip(*words, strict=True))
+    hf.save_pretrained(model, tmp_path / "model", tokenizer=tokenizer)
+    theirs = AutoModelForMaskedLM.from_pretrained(tmp_path / "model").eval()
+    ids = tokenizer(text, return_tensors="pt")["input_ids"]
+    at = ids[0].tolist().index(whole["blue"])
+    ids[0, at] = tokenizer.mask_token_id
+    with torch.no_grad():
+        logits = theirs(input_ids=ids).logits[0, at]
+    best = sorted(whole, key=lambda word: -float(logits[whole[word]]))[:3]
+    assert {row[2] for row in words} == {"blue", *best}
+
+
+def test_a_word_that_shares_a_token_with_another_stays() -> None:
+    """The token of `'t` is of two words; spaces may be in tokens, and a character in two."""
+    text, words = "don't  café", words_of("don't  café")
+    assert words == [(0, 3), (3, 4), (4, 5), (7, 11)]
+    offsets = [(0, 0), (0, 3), (3, 5), (5, 6), (6, 9), (9, 10), (10, 11), (10, 11), (0, 0)]
+    assert tokens_of(text, words, offsets) == {0: [1], 3: [4, 5, 6, 7]}
 
 
 def test_as_many_words_are_replaced_as_asked_for(model: Model, tokenizer: Any) -> None:
@@ -96,6 +169,13 @@ def test_a_word_in_pieces_gets_its_neighbours(model: Model, tokenizer: Any) -> N
     assert [text.split()[1] for text in found.texts[1]] == ["gren", "cyan", "cyan"]
 
 
+def test_what_is_between_words_stays_and_words_are_kept_apart(model: Model, tokenizer: Any) -> None:
+    """Signs are words too, and may give way to one."""
+    found = augmented(examples([" red,green  (blue)"], labels=[0]), model, tokenizer, HOW).texts[0]
+    assert all(re.fullmatch(r" \w+(,| \w+ )\w+  (\(|\w+ )\w+(\)| \w+)", text) for text in found)
+    assert {",", "(", ")"} <= {sign for text in found[1:] for sign in text}
+
+
 def test_the_same_seed_gives_the_same_texts_and_examples_do_not_depend_on_others(
     model: Model, tokenizer: Any
 ) -> None:
@@ -118,7 +198,9 @@ def test_what_cannot_fill_in_words_is_named(model: Model, tokenizer: Any) -> Non
     bare = model.replace(config=model.config.replace(head=None))
     with pytest.raises(ValueError, match="masked-lm head, not by None"):
         augmented(given, bare, tokenizer, HOW)
-    with pytest.raises(ValueError, match="pieces of WordPiece; this is a str"):
-        augmented(given, model, "tokenizer", HOW)
+    letters = Tokenizer(models.BPE({"<mask>": 0, "a": 1}, []))
+    unmarked = PreTrainedTokenizerFast(tokenizer_object=letters, mask_token="<mask>")
+    with pytest.raises(ValueError, match="does not mark where words begin; expected WordPiece"):
+        augmented(given, model, unmarked, HOW)
     with pytest.raises(ValueError, match="augmentation: copies is 0"):
         replace(HOW, copies=0)
