@@ -24,7 +24,8 @@ from effjax.recipe.spec import RANDOM, Method, Search, Stage, Student
 from effjax.train import Training, evaluate, fit, fit_together
 from effjax.train.checkpoint import forget_checkpoints
 from effjax.train.curves import draw_curves
-from effjax.train.loop import FitOptions, Progress
+from effjax.train.fitting import FitOptions
+from effjax.train.loop import Progress
 from effjax.train.mesh import gathered
 from effjax.train.processes import by_first, exists
 

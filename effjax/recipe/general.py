@@ -26,9 +26,9 @@ from effjax.recipe.spec import Student, fit_options
 from effjax.train import Mesh, Training, fit
 from effjax.train.claim import claim
 from effjax.train.curves import final_table
+from effjax.train.fitting import FitOptions
 from effjax.train.held_out import evaluate_objective
 from effjax.train.logs import read_history
-from effjax.train.loop import FitOptions
 from effjax.train.processes import by_first, exists
 from effjax.types import Aux
 

@@ -33,7 +33,8 @@ from effjax.models.model import Model
 from effjax.recipe.provenance import commit, finish
 from effjax.recipe.spec import Teacher
 from effjax.train import fit
-from effjax.train.loop import FitOptions, Progress
+from effjax.train.fitting import FitOptions
+from effjax.train.loop import Progress
 from effjax.train.mesh import gathered
 from effjax.train.processes import by_first, exists
 

@@ -25,8 +25,8 @@ from effjax.recipe.spec import NewModel, fit_options
 from effjax.train import Mesh, Training, fit
 from effjax.train.claim import claim
 from effjax.train.curves import final_table
+from effjax.train.fitting import FitOptions
 from effjax.train.logs import read_history
-from effjax.train.loop import FitOptions
 from effjax.train.processes import by_first, exists
 from effjax.types import Aux
 

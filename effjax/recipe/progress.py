@@ -57,11 +57,15 @@ class Bars:
             self.progress.advance(self.whole, trainings)
 
     def training(self, label: str) -> Callable[[int, int, Mapping[str, float]], None]:
-        """A bar for one training: steps, the mean loss, and tokens per second."""
+        """A bar for one training: steps, the mean loss, the last evaluation's headline, and tokens
+        per second.
+        """
         bar = self.progress.add_task(label, total=None, note="")
 
         def update(step: int, steps: int, metrics: Mapping[str, float]) -> None:
-            note = progress_note({"loss": metrics["loss"]}, metrics[f"{SPEED}tokens_per_second"])
+            headline = next(iter(metrics))
+            shown = {name: metrics[name] for name in dict.fromkeys(("loss", headline))}
+            note = progress_note(shown, metrics[f"{SPEED}tokens_per_second"])
             self.progress.update(bar, completed=step, total=steps, note=note)
             if step == steps:
                 self.progress.update(bar, visible=False)

@@ -34,7 +34,7 @@ from effjax.recipe.ways import Given, Pruned, Way
 from effjax.train import Training, evaluate, fit
 from effjax.train.checkpoint import forget_checkpoints
 from effjax.train.curves import draw_curves
-from effjax.train.loop import Fit, FitOptions
+from effjax.train.fitting import Fit, FitOptions
 from effjax.train.mesh import gathered
 from effjax.train.processes import by_first, exists
 from effjax.tree import unflatten

@@ -5,7 +5,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from effjax.distill import TaskLoss, Weighted
 from effjax.train import Mesh, Training
-from effjax.train.loop import FitOptions
+from effjax.train.fitting import FitOptions
 
 
 @dataclass(frozen=True, kw_only=True)

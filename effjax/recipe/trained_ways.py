@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from effjax.models.model import Model
 from effjax.prune import CoFi, Movement, masked, needed, settled, shrink
 from effjax.recipe.ways import Given, Pruned, Way
-from effjax.train.loop import Fit
+from effjax.train.fitting import Fit
 
 log = logging.getLogger("effjax")
 

@@ -42,7 +42,7 @@ from effjax.prune import (
     ziplm,
 )
 from effjax.prune.scores import Criterion, Loss
-from effjax.train.loop import Fit
+from effjax.train.fitting import Fit
 
 CRITERIA: Mapping[str, Criterion] = {
     "uniform": uniform,

@@ -1,7 +1,7 @@
 """Training: a jitted step, a loop that can be interrupted, a mesh of devices, evaluation."""
 
 from effjax.train.evaluate import evaluate, predict
-from effjax.train.loop import fit
+from effjax.train.fitting import fit
 from effjax.train.mesh import Mesh
 from effjax.train.step import TrainState, make_train_step
 from effjax.train.together import fit_together

@@ -5,12 +5,13 @@ checkpoint before; damage that comes later is found by the checksums that are sa
 """
 
 import functools
+import json
 import logging
 import math
 import shutil
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,8 +22,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
+from effjax.train.logs import Record
 from effjax.train.processes import by_first
 from effjax.train.step import TrainState
+from effjax.train.window import Measured
 from effjax.types import Array, Params, PyTree
 
 log = logging.getLogger("effjax")
@@ -58,10 +61,20 @@ class Best:
 
 @dataclass(frozen=True)
 class Saved:
-    """What a checkpoint holds."""
+    """What a checkpoint holds.
+
+    Attributes:
+        state: parameters, those of the optimizer, random key and step, which is the place in the
+            data too.
+        best: the best model so far.
+        history: the records of `metrics.jsonl`.
+        window: the steps that are in no record yet.
+    """
 
     state: TrainState
     best: Best
+    history: tuple[Record, ...] = ()
+    window: Measured = field(default_factory=Measured)
 
     @property
     def step(self) -> int:
@@ -123,7 +136,7 @@ class Checkpoints:
         """
         self.wait()
         arrays, numbers = to_arrays(saved)
-        numbers["checksum"] = checksum(arrays)
+        numbers["checksum"] = checksum(arrays, numbers)
         items = {"arrays": ocp.args.StandardSave(arrays), "numbers": ocp.args.JsonSave(numbers)}
         self.manager.save(numbers["step"], args=ocp.args.Composite(**items))
 
@@ -168,9 +181,10 @@ class Checkpoints:
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, target)
         items = {"arrays": ocp.args.StandardRestore(target), "numbers": ocp.args.JsonRestore()}
         found = self.manager.restore(step, args=ocp.args.Composite(**items))
-        if checksum(found["arrays"]) != found["numbers"]["checksum"]:
-            raise ValueError("its arrays are not those that were saved")
-        return from_arrays(found["arrays"], found["numbers"], like)
+        arrays, numbers = found["arrays"], found["numbers"]
+        if checksum(arrays, numbers) != numbers.pop("checksum"):
+            raise ValueError("it is not what was saved")
+        return from_arrays(arrays, numbers, like)
 
 
 def replace_folder(folder: Path, target: Path) -> None:
@@ -190,7 +204,7 @@ def to_arrays(saved: Saved) -> tuple[dict[str, Any], dict[str, Any]]:
     arrays = {name: getattr(state, name) for name in ARRAYS}
     arrays |= {"key": jax.random.key_data(state.key), "best": best.params}
     numbers = {"step": int(state.step), "score": best.score, "at": best.at, "waited": best.waited}
-    return arrays, numbers
+    return arrays, numbers | {"history": list(saved.history), "window": asdict(saved.window)}
 
 
 def from_arrays(arrays: dict[str, Any], numbers: dict[str, Any], like: Saved) -> Saved:
@@ -198,21 +212,24 @@ def from_arrays(arrays: dict[str, Any], numbers: dict[str, Any], like: Saved) ->
     fields = {name: arrays[name] for name in ARRAYS}
     key = jax.random.wrap_key_data(arrays["key"])
     best = Best(arrays["best"], numbers["score"], numbers["at"], numbers["waited"])
-    return Saved(replace(like.state, key=key, **fields), best)
+    history, window = tuple(numbers["history"]), Measured(**numbers["window"])
+    return Saved(replace(like.state, key=key, **fields), best, history, window)
 
 
-def checksum(arrays: PyTree) -> int:
-    """A number that changes with any bit of the arrays, and not with how devices share them.
+def checksum(arrays: PyTree, numbers: Mapping[str, Any]) -> int:
+    """A number that changes with any bit of the arrays, and not with how devices share them; and
+    with any of the other numbers.
 
     Every device adds up its own words, each times an odd number of its place in the whole; addition
     that wraps around comes to the same in any order.
     """
+    plain = {name: x for name, x in numbers.items() if name != "checksum"}
     leaves = jax.tree.leaves(arrays)
     sums = [[mixed(part.data, *place_of(part, x)) for part in own_parts(x)] for x in leaves]
     totals = np.array([sum(map(int, parts)) % 2**32 for parts in jax.device_get(sums)], np.uint32)
     if jax.process_count() > 1:
         totals = multihost_utils.process_allgather(totals).sum(0, dtype=np.uint32)
-    return zlib.crc32(totals.tobytes())
+    return zlib.crc32(totals.tobytes(), zlib.crc32(json.dumps(plain, sort_keys=True).encode()))
 
 
 def own_parts(x: jax.Array) -> list[jax.Shard]:

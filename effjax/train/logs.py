@@ -12,9 +12,8 @@
 * JSON has no numbers that are not finite. They are the strings "nan", "inf" and "-inf", which keep
   apart what null would mix, and which `float` reads in most languages.
 
-A run that was killed goes on from a checkpoint, and what was written after that checkpoint is cut
-off when the history is opened again. For this, all records of a step are written before the
-checkpoint of that step.
+A checkpoint holds the history up to its step. A run that goes on from it has that history, whatever
+the file has come to since.
 """
 
 import json
@@ -59,18 +58,17 @@ class History:
     Each record is handed to the system at once, so a killed process loses none.
     """
 
-    def __init__(self, folder: Path, *, start: int) -> None:
-        """Args: start, steps that the run has done; records of later steps are cut off.
-
-        Raises:
-            ValueError: the file holds a line that is no record.
-        """
+    def __init__(self, folder: Path, begun: Sequence[Record] = ()) -> None:
+        """Args: begun, the records so far of the run; the file then has these alone."""
         folder.mkdir(parents=True, exist_ok=True)
-        _cut(folder / FILE, start)
-        self.file = (folder / FILE).open("a", encoding="ascii")
+        path, lines = folder / FILE, "".join(map(_to_line, begun))
+        if not path.exists() or path.read_bytes() != lines.encode():
+            with atomic_file(path) as partial:
+                partial.write_text(lines, encoding="ascii")
+        self.file = path.open("a", encoding="ascii")
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        self.file.write(_to_line(step, values))
+        self.file.write(_to_line(to_record(step, values)))
         self.file.flush()
 
     def close(self) -> None:
@@ -83,7 +81,10 @@ def read_history(folder: Path) -> list[Record]:
     Raises:
         ValueError: the file holds a line that is no record.
     """
-    return [record for _, record in _whole_lines(folder / FILE)]
+    path = folder / FILE
+    # What follows the last newline was torn by a kill, or is being written.
+    lines = path.read_bytes().split(b"\n")[:-1]
+    return [_from_line(line, path, row) for row, line in enumerate(lines, 1)]
 
 
 def without_speed(history: Sequence[Record]) -> list[Record]:
@@ -91,21 +92,23 @@ def without_speed(history: Sequence[Record]) -> list[Record]:
     return [{k: v for k, v in record.items() if not k.startswith(SPEED)} for record in history]
 
 
-def _to_line(step: int, values: Mapping[str, float]) -> str:
+def to_record(step: int, values: Mapping[str, float]) -> Record:
+    """What a run measured at a step.
+
+    Raises:
+        ValueError: a metric is called "step".
+    """
     if "step" in values:
         raise ValueError("metrics: 'step' is the number of the step; give the metric another name")
-    numbers = {name: float(value) for name, value in values.items()}
-    safe = {name: x if math.isfinite(x) else str(x) for name, x in numbers.items()}
-    return json.dumps({"step": step, **safe}, allow_nan=False) + "\n"
+    return {"step": step, **{name: float(value) for name, value in values.items()}}
 
 
-def _whole_lines(path: Path) -> list[tuple[bytes, Record]]:
-    # What follows the last newline was torn by a kill, or is being written.
-    lines = path.read_bytes().split(b"\n")[:-1]
-    return [(line, _to_record(line, path, row)) for row, line in enumerate(lines, 1)]
+def _to_line(record: Record) -> str:
+    safe = {name: x if math.isfinite(x) else str(x) for name, x in record.items()}
+    return json.dumps(safe, allow_nan=False) + "\n"
 
 
-def _to_record(line: bytes, path: Path, row: int) -> Record:
+def _from_line(line: bytes, path: Path, row: int) -> Record:
     try:
         found = json.loads(line)
         step = found.pop("step")
@@ -117,20 +120,6 @@ def _to_record(line: bytes, path: Path, row: int) -> Record:
             f"{path}, line {row}: expected an object with a whole 'step' and numbers, "
             f"not {line[:60].decode('utf-8', 'replace')!r}"
         ) from None
-
-
-def _cut(path: Path, start: int) -> None:
-    """Leaves the records up to step `start`; a torn last line goes too."""
-    if not path.exists():
-        return
-    lines = _whole_lines(path)
-    kept = [line for line, record in lines if record["step"] <= start]
-    whole = b"".join(line + b"\n" for line in kept)
-    if whole == path.read_bytes():
-        return
-    log.info("%s: cut %d records after step %d", path, len(lines) - len(kept), start)
-    with atomic_file(path) as partial:
-        partial.write_bytes(whole)
 
 
 class TensorBoard:
@@ -242,20 +231,23 @@ class Logs:
                 stack.callback(sink.close)
 
 
-def open_logs(folder: Path, *, start: int, wandb_project: str | None = None) -> Logs:
+def open_logs(
+    folder: Path, *, start: int, begun: Sequence[Record] = (), wandb_project: str | None = None
+) -> Logs:
     """The logs of a run: JSON lines, TensorBoard where tensorboardX is installed, W&B if asked for.
 
     Args:
         folder: the run's; for `metrics.jsonl`, `tensorboard/`, and `wandb/` with `wandb.json`.
         start: steps that the run has done: 0, or those of the checkpoint that it goes on from.
+        begun: the records of these steps.
         wandb_project: the project on Weights & Biases; None for no logs there.
 
     Raises:
-        ValueError: `metrics.jsonl` holds a line that is no record, or wandb is not installed.
+        ValueError: wandb is not installed.
     """
     sinks: list[Sink] = []
     try:
-        sinks.append(History(folder, start=start))
+        sinks.append(History(folder, begun))
         try:
             sinks.append(TensorBoard(folder, start=start))
         except ModuleNotFoundError as error:

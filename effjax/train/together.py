@@ -19,7 +19,8 @@ from effjax.models.architecture import Architecture
 from effjax.models.base import EncoderConfig, Runtime
 from effjax.models.model import Model
 from effjax.train.checkpoint import Best, Saved
-from effjax.train.loop import Fit, Loop, Progress, batches_of, completed
+from effjax.train.fitting import Fit, batches_of
+from effjax.train.loop import Loop, Progress, completed
 from effjax.train.step import (
     COMPILED,
     KEPT,

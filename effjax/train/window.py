@@ -1,8 +1,9 @@
 """What a few steps of training measured: their metrics, read all at once."""
 
+import math
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import jax
 import numpy as np
@@ -13,50 +14,80 @@ from effjax.types import Array
 
 Metrics = dict[str, float]
 
+SKIPS = 10
+"""Steps left out in a row at which a run stops: what broke so many will not mend itself."""
+
 
 @dataclass(frozen=True)
 class Measured:
     """The metrics of consecutive steps.
 
     Attributes:
-        series: every metric, step by step.
-        tokens_per_second: tokens trained on, padding not counted.
+        steps: those of each step by name.
+        tokens: trained on in these steps, padding not counted.
+        seconds: that they took.
+        skipped_before: steps that were left out in a row right before these.
     """
 
-    series: Mapping[str, np.ndarray]
-    tokens_per_second: float
+    steps: Sequence[Metrics] = ()
+    tokens: int = 0
+    seconds: float = 0.0
+    skipped_before: int = 0
+
+    def series(self, name: str) -> np.ndarray:
+        """One metric, step by step; zeros where it was not measured."""
+        return np.array([step.get(name, 0.0) for step in self.steps])
 
     @property
     def skipped(self) -> np.ndarray:
         """Which steps were left out."""
-        return self.series.get("skipped", np.zeros_like(self.series["loss"])) > 0
+        return self.series("skipped") > 0
+
+    @property
+    def skipped_in_a_row(self) -> np.ndarray:
+        """How many steps were left out in a row, up to each one."""
+        number = np.arange(1, len(self.steps) + 1)
+        kept = np.where(self.skipped, -self.skipped_before, number)
+        return number - np.maximum.accumulate(kept)
 
     @property
     def bad(self) -> int | None:
         """The first step that cannot stand: a loss or gradient that is not finite, and not left
-        out; or the last one, if all were left out. Counted from 0; None if there is none.
+        out; or the last of too many in a row that were. Counted from 0; None if there is none.
         """
-        finite = np.isfinite(self.series["loss"]) & np.isfinite(self.series["grad_norm"])
-        broken = np.flatnonzero(~finite & ~self.skipped)
-        if len(broken):
-            return int(broken[0])
-        return len(finite) - 1 if self.skipped.all() else None
+        finite = np.isfinite(self.series("loss")) & np.isfinite(self.series("grad_norm"))
+        broken = ~finite & ~self.skipped | (self.skipped_in_a_row >= SKIPS)
+        return int(broken.argmax()) if broken.any() else None
 
     def means(self) -> Metrics:
-        """Every metric's mean over the steps that were not left out, their count, and the speed."""
-        kept = {name: float(x[~self.skipped].mean()) for name, x in self.series.items()}
-        if "skipped" in kept:
-            kept["skipped"] = float(self.skipped.sum())
-        return kept | {f"{SPEED}tokens_per_second": self.tokens_per_second}
+        """Every metric's mean over the steps that were not left out, their count, and the speed;
+        a loss that is no number where all were.
+        """
+        kept = [step for step in self.steps if not step.get("skipped")]
+        means = {name: float(np.mean([step[name] for step in kept])) for name in (kept or [{}])[0]}
+        if "skipped" in self.steps[0]:
+            means |= {"skipped": float(self.skipped.sum())}
+        return (
+            {"loss": math.nan} | means | {f"{SPEED}tokens_per_second": self.tokens / self.seconds}
+        )
+
+    def after(self) -> "Measured":
+        """No step yet, right after these."""
+        return Measured(skipped_before=int(self.skipped_in_a_row[-1]))
 
 
 class Window:
-    """The steps since the last look at the metrics; the device is waited for only at a look."""
+    """The steps since the last look at the metrics; the device is waited for only at a look.
 
-    def __init__(self) -> None:
+    Args:
+        begun: steps of this window that an interrupted run did.
+    """
+
+    def __init__(self, begun: Measured) -> None:
+        self.begun = begun
         self.steps: list[Mapping[str, Array]] = []
-        self.tokens = 0
-        self.begun = time.perf_counter()
+        self.tokens = begun.tokens
+        self.start = time.perf_counter() - begun.seconds
 
     def add(self, metrics: Mapping[str, Array], parts: tuple[Batch, ...]) -> None:
         """One more step."""
@@ -65,6 +96,9 @@ class Window:
 
     def read(self) -> Measured:
         """What the steps measured."""
-        steps = jax.device_get(self.steps)
-        series = {name: np.array([float(step[name]) for step in steps]) for name in steps[0]}
-        return Measured(series, self.tokens / (time.perf_counter() - self.begun))
+        found = jax.device_get(self.steps)
+        steps = [{name: float(x) for name, x in step.items()} for step in found]
+        seconds = time.perf_counter() - self.start
+        return replace(
+            self.begun, steps=[*self.begun.steps, *steps], tokens=self.tokens, seconds=seconds
+        )

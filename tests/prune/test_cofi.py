@@ -17,8 +17,9 @@ from effjax.prune import CoFi, gated, kept, settled, shrink
 from effjax.prune.cofi import raised
 from effjax.prune.hard_concrete import open_probability, sample, without_noise
 from effjax.train import Training, fit, predict
+from effjax.train.fitting import Fit
 from effjax.train.logs import read_history
-from effjax.train.loop import Fit, Progress
+from effjax.train.loop import Progress
 from effjax.train.step import init_state, make_train_step
 
 OBJECTIVE = Weighted(task=(1.0, TaskLoss()))

@@ -14,7 +14,7 @@ from effjax.measure import flop_costs
 from effjax.models import Model
 from effjax.prune import CoFi, Movement, least_important, ziplm
 from effjax.recipe import BlockMovement, FewerLayers, Given, HardConcrete, Way, ZipLM
-from effjax.train.loop import Fit
+from effjax.train.fitting import Fit
 from effjax.tree import flatten
 
 GATES = ("inner", "whole")

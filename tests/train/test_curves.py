@@ -110,7 +110,7 @@ def test_a_loss_over_more_than_a_decade_is_on_a_log_scale(
 
 
 def test_the_picture_is_a_png_of_its_size(tmp_path: Path) -> None:
-    history = History(tmp_path, start=0)
+    history = History(tmp_path)
     for record in HISTORY:
         history.write(int(record["step"]), {k: v for k, v in record.items() if k != "step"})
     history.write(40, {"loss": math.inf, "grad_norm": math.nan})
@@ -124,7 +124,7 @@ def test_the_picture_is_a_png_of_its_size(tmp_path: Path) -> None:
 
 
 def test_nothing_to_draw_is_an_error(tmp_path: Path) -> None:
-    History(tmp_path, start=0).close()
+    History(tmp_path).close()
     with pytest.raises(ValueError, match="no metrics to draw"):
         draw_curves(tmp_path)
 

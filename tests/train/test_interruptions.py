@@ -65,6 +65,19 @@ def test_sigterm_saves_and_the_run_goes_on(
     assert signal.getsignal(signal.SIGTERM) is before
     resumed = fit(model, encoded, TASK, TRAINING, seed=1, folder=tmp_path)
     assert same(resumed.model, whole[0].model)
+    history = without_speed(read_history(tmp_path))
+    assert history == without_speed(read_history(whole[1]))
+
+
+def test_a_finished_run_has_its_history_and_loss(
+    model: Model, encoded: Encoded, tmp_path: Path, whole
+) -> None:
+    """All that it was is in its checkpoint; nothing of it hangs on the file of metrics."""
+    fit(model, encoded, TASK, TRAINING, seed=1, folder=tmp_path)
+    (tmp_path / "metrics.jsonl").unlink()
+    again = fit(model, encoded, TASK, TRAINING, seed=1, folder=tmp_path)
+    assert (again.steps, again.loss) == (15, whole[0].loss)
+    assert without_speed(read_history(tmp_path)) == without_speed(read_history(whole[1]))
 
 
 def test_the_history_of_a_cut_run_is_that_of_a_whole_one(
@@ -115,6 +128,19 @@ def test_a_damaged_checkpoint_is_left_out_and_the_one_before_is_used(
     gc.collect()
     assert f"{folder / '15'}: damaged, moved to {tmp_path / 'damaged-15'}" in caplog.text
     assert (tmp_path / "damaged-15" / "arrays").is_dir()
+    assert same(resumed.model, whole[0].model)
+
+
+def test_a_checkpoint_with_another_number_is_damaged(
+    model: Model, encoded: Encoded, tmp_path: Path, whole, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The best score and the history count as much as the arrays."""
+    fit(model, encoded, TASK, TRAINING, seed=1, folder=tmp_path)
+    numbers = tmp_path / "checkpoints" / "15" / "numbers" / "metadata"
+    found = json.loads(numbers.read_text())
+    numbers.write_text(json.dumps(found | {"waited": 1}))
+    resumed = fit(model, encoded, TASK, TRAINING, seed=1, folder=tmp_path)
+    assert "15: damaged, moved to" in caplog.text and "it is not what was saved" in caplog.text
     assert same(resumed.model, whole[0].model)
 
 

@@ -42,7 +42,7 @@ def text_of(folder: Path) -> str:
 
 
 def test_a_record_is_one_flat_line_and_is_there_at_once(tmp_path: Path) -> None:
-    history = History(tmp_path / "new", start=0)
+    history = History(tmp_path / "new")
     history.write(10, {"loss": 0.5})
     assert text_of(tmp_path / "new") == '{"step": 10, "loss": 0.5}\n'
     assert read_history(tmp_path / "new") == [{"step": 10, "loss": 0.5}]
@@ -52,17 +52,18 @@ def test_a_record_is_one_flat_line_and_is_there_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("torn", ["", '{"step": 60, "lo', '{"step": 60, "loss": 0.05}'])
 def test_an_interrupted_history_equals_the_uninterrupted_one(tmp_path: Path, torn: str) -> None:
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
-    history = History(whole, start=0)
+    history = History(whole)
     train(history, 0, 80)
     history.close()
 
-    history = History(resumed, start=0)
+    history = History(resumed)
     train(history, 0, 50, speed=7.0)
     history.close()
     with (resumed / "metrics.jsonl").open("a") as file:
         file.write(torn)
-    history = History(resumed, start=20)  # the newest checkpoint
-    assert [record["step"] for record in read_history(resumed)] == [10, 20, 20]
+    saved = read_history(resumed)[:3]  # in the newest checkpoint
+    history = History(resumed, saved)
+    assert read_history(resumed) == saved
     train(history, 20, 80, speed=9.0)
     history.close()
 
@@ -72,29 +73,31 @@ def test_an_interrupted_history_equals_the_uninterrupted_one(tmp_path: Path, tor
 
 
 def test_a_run_that_begins_again_keeps_nothing(tmp_path: Path) -> None:
-    history = History(tmp_path, start=0)
+    history = History(tmp_path)
     train(history, 0, 50)
     history.close()
-    History(tmp_path, start=0).close()
+    History(tmp_path).close()
     assert read_history(tmp_path) == []
 
 
 def test_a_history_with_nothing_to_cut_is_not_rewritten(tmp_path: Path) -> None:
-    history = History(tmp_path, start=0)
+    history = History(tmp_path)
     train(history, 0, 50)
     history.close()
     before = (tmp_path / "metrics.jsonl").stat().st_ino, text_of(tmp_path)
-    History(tmp_path, start=50).close()
+    History(tmp_path, read_history(tmp_path)).close()
     assert before == ((tmp_path / "metrics.jsonl").stat().st_ino, text_of(tmp_path))
 
 
-def test_what_is_cut_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    history = History(tmp_path, start=0)
+def test_a_history_that_was_lost_comes_back(tmp_path: Path) -> None:
+    history = History(tmp_path)
     train(history, 0, 50)
     history.close()
-    with caplog.at_level(logging.INFO, "effjax"):
-        History(tmp_path, start=30).close()
-    assert caplog.messages == [f"{tmp_path / 'metrics.jsonl'}: cut 3 records after step 30"]
+    saved, before = read_history(tmp_path), text_of(tmp_path)
+    for damaged in ("", "what is no record\n", before[:40]):
+        (tmp_path / "metrics.jsonl").write_text(damaged)
+        History(tmp_path, saved).close()
+        assert text_of(tmp_path) == before
 
 
 def test_a_torn_last_line_is_not_read(tmp_path: Path) -> None:
@@ -110,12 +113,10 @@ def test_a_damaged_line_is_named(tmp_path: Path, line: bytes) -> None:
     (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1, "loss": 2.0}\n' + line + b"\n")
     with pytest.raises(ValueError, match=r"metrics\.jsonl, line 2: expected an object"):
         read_history(tmp_path)
-    with pytest.raises(ValueError, match="line 2"):
-        History(tmp_path, start=1)
 
 
 def test_values_that_are_not_finite_are_strict_json_and_come_back(tmp_path: Path) -> None:
-    history = History(tmp_path, start=0)
+    history = History(tmp_path)
     history.write(1, {"a": math.nan, "b": math.inf, "c": -math.inf, "d": 1e-300})
     history.close()
     assert json.loads(text_of(tmp_path), parse_constant=pytest.fail)["c"] == "-inf"
@@ -125,7 +126,7 @@ def test_values_that_are_not_finite_are_strict_json_and_come_back(tmp_path: Path
 
 
 def test_a_metric_cannot_pose_as_the_step(tmp_path: Path) -> None:
-    history = History(tmp_path, start=0)
+    history = History(tmp_path)
     with pytest.raises(ValueError, match="another name"):
         history.write(1, {"step": 2.0})
     history.close()
@@ -188,7 +189,7 @@ def tensorboard() -> None:
 def test_tensorboard_shows_each_point_once_after_a_resume(tmp_path: Path) -> None:
     with open_logs(tmp_path, start=0) as logs:
         train(logs, 0, 50)
-    with open_logs(tmp_path, start=20) as logs:
+    with open_logs(tmp_path, start=20, begun=read_history(tmp_path)[:3]) as logs:
         train(logs, 20, 60)
     found = shown(tmp_path)
     assert [step for step, _ in found["loss"]] == [10, 20, 30, 40, 50, 60]

@@ -122,14 +122,16 @@ def test_a_loss_that_is_not_a_number_names_its_step_and_keeps_the_checkpoint(
         assert np.array_equal(batch["0/input_ids"], wanted["input_ids"])
 
 
-def test_a_step_left_out_is_counted_and_a_window_of_them_stops_the_run(
-    model: Model, encoded: Encoded, tmp_path: Path
+def test_steps_left_out_are_named_and_too_many_in_a_row_stop_the_run(
+    model: Model, encoded: Encoded, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The teacher's logits are no numbers in steps 2 to 4, or from step 6 on."""
+    """The teacher's logits are no numbers in steps 2 to 4, and from step 8 on, of 20; a record is
+    written every 5 steps.
+    """
     objective = Weighted(soft=(1.0, SoftTargets(temperature=2.0)))
-    teacher = Spoiled(model.config, lambda call: call in (2, 3, 4) or call > 5)
-    training = replace(QUICK, skip_spikes=100.0)
-    with pytest.raises(ValueError, match="the loss is nan at step 10"):
+    teacher = Spoiled(model.config, lambda call: call in (2, 3, 4) or call > 7)
+    training = replace(QUICK, epochs=4, skip_spikes=100.0)
+    with pytest.raises(ValueError, match="the loss is nan at step 17"):
         fit(
             model,
             encoded,
@@ -139,16 +141,42 @@ def test_a_step_left_out_is_counted_and_a_window_of_them_stops_the_run(
             folder=tmp_path,
             teachers={"teacher": teacher},
         )
-    (record,) = read_history(tmp_path)
-    assert (record["step"], record["skipped"]) == (5, 3)
-    assert np.isfinite(record["loss"])
+    first, second, third = read_history(tmp_path)
+    assert [record["skipped"] for record in (first, second, third)] == [3, 3, 5]
+    assert np.isfinite([first["loss"], second["loss"]]).all() and np.isnan(third["loss"])
+    assert [record.message for record in caplog.records if record.name == "effjax"] == [
+        f"{tmp_path}: left out steps 2, 3, 4",
+        f"the first one's batch is saved as {tmp_path / 'batch-of-step-2.npz'}",
+        f"{tmp_path}: left out steps 8, 9, 10",
+        f"{tmp_path}: left out steps 11, 12, 13, 14, 15",
+    ]
+    assert sorted(path.name for path in tmp_path.glob("*.npz")) == [
+        "batch-of-step-17.npz",
+        "batch-of-step-2.npz",
+    ]
+
+
+def test_a_step_left_out_alone_stops_nothing(
+    model: Model, encoded: Encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where every step has a record of its own."""
+    monkeypatch.setattr(loop, "LOG_EVERY", 1)
+    objective = Weighted(soft=(1.0, SoftTargets(temperature=2.0)))
+    teacher = Spoiled(model.config, lambda call: call % 2 == 0)
+    training = replace(QUICK, epochs=5, skip_spikes=100.0)
+    options: Any = {"seed": 0, "folder": tmp_path, "teachers": {"teacher": teacher}}
+    assert fit(model, encoded, objective, training, **options).steps == 25
+    assert [record["skipped"] for record in read_history(tmp_path)] == [0, 1] * 12 + [0]
 
 
 def test_training_stops_early_and_keeps_the_best_model(
     model: Model, encoded: Encoded, tmp_path: Path
 ) -> None:
     """The scores rise until epoch 2 and then stay below; a run that goes on stays at its end."""
-    scores, seen = iter([0.5, 0.8, 0.7, 0.8, 0.9]), []
+    scores, seen, shown = iter([0.5, 0.8, 0.7, 0.8, 0.9]), [], []
+
+    def progress(step: int, steps: int, metrics: Mapping[str, float]) -> None:
+        shown.append((step, *next(iter(metrics.items()))))
 
     def evaluation(found: Model, aux: Aux) -> dict[str, float]:
         del aux
@@ -156,7 +184,7 @@ def test_training_stops_early_and_keeps_the_best_model(
         return {"validation/accuracy": next(scores)}
 
     training = replace(QUICK, patience=2)
-    options: Any = {"seed": 0, "folder": tmp_path, "evaluation": evaluation}
+    options: Any = {"seed": 0, "folder": tmp_path, "evaluation": evaluation, "progress": progress}
     fitted = fit(model, encoded, TASK, training, **options)
     assert (len(seen), fitted.steps) == (4, 4 * 5)
     assert same(fitted.model, model.replace(params=seen[1]))
@@ -165,6 +193,8 @@ def test_training_stops_early_and_keeps_the_best_model(
     assert same(again.model, fitted.model)
     found = [r["validation/accuracy"] for r in read_history(tmp_path) if "loss" not in r]
     assert found == [0.5, 0.8, 0.7, 0.8]
+    name = "validation/accuracy"
+    assert shown == [(5, name, 0.5), (10, name, 0.8), (15, name, 0.7), (20, name, 0.8)]
 
 
 def test_what_stops_early_must_be_evaluated(model: Model, encoded: Encoded, tmp_path: Path) -> None:

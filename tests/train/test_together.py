@@ -14,8 +14,9 @@ from effjax.distill import HiddenMSE, SoftTargets, TaskLoss, Weighted, cache_out
 from effjax.distill.objective import Needs
 from effjax.models import Model, create
 from effjax.train import Training, fit, fit_together
+from effjax.train.fitting import Fit, batches_of
 from effjax.train.logs import read_history
-from effjax.train.loop import Fit, Progress, batches_of
+from effjax.train.loop import Progress
 from effjax.train.step import init_state
 from effjax.train.together import make_step_together, stacked
 from effjax.train.window import Metrics

@@ -1,0 +1,19 @@
+"""What stands beside a bar while a model trains."""
+
+import io
+
+from rich.console import Console
+
+from effjax.recipe.progress import Bars
+
+
+def test_a_bar_has_the_loss_and_the_last_evaluations_headline() -> None:
+    bars, speed = Bars(), {"speed/tokens_per_second": 41_000.0}
+    bars.progress.live.console.file = shown = io.StringIO()
+    assert isinstance(bars.progress.console, Console)
+    update = bars.training("student")
+    (bar,) = bars.progress.tasks
+    update(50, 150, {"loss": 0.5, "soft": 0.25, **speed})
+    assert (bar.completed, bar.total, bar.fields["note"]) == (50, 150, "loss 0.5000  41 k tok/s")
+    update(150, 150, {"validation/accuracy": 0.875, "loss": 0.25, "soft": 0.125, **speed})
+    assert shown.getvalue() == "student: 150 steps, loss 0.2500  accuracy 0.875  41 k tok/s\n"
