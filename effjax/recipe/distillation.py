@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from effjax import hf, measure
+from effjax.data.kinds import KINDS
 from effjax.data.tables import TextFiles
+from effjax.data.tasks import Task
 from effjax.distill import Augmentation, CachedOutputs, Needs
 from effjax.models.base import Runtime
 from effjax.models.model import Model
@@ -216,8 +216,8 @@ class Distillation:
         begun = {student.name: self.begun(teachers, student) for student in self.students}
         for student, objective in itertools.product(self.students, dict.fromkeys(objectives)):
             found = objective.needs(begun[student.name].config, configs)
-            per_token = sorted({x for needs in found.values() for x in needs.per_token})
-            same = same_tokens(own.get(student.name, data), data)
+            per_token = compared_by_token(found, data.task)
+            same = own.get(student.name, data).transfer.digest == data.transfer.digest
             if self.teacher_runs == "every step" and not same:
                 raise ValueError(
                     f"student {student.name!r} reads other tokens than the teacher, which then "
@@ -318,9 +318,8 @@ def scored(name: str, teacher: Model, data: Data, out: Path) -> TeacherScores:
     return TeacherScores(name, scores, right, training)
 
 
-def same_tokens(first: Data, second: Data) -> bool:
-    """Whether two readings of the same texts are the same."""
-    return all(
-        np.array_equal(getattr(first.transfer, name), getattr(second.transfer, name))
-        for name in ("input_ids", "offsets")
-    )
+def compared_by_token(needs: Mapping[str, Needs], task: Task) -> list[str]:
+    """What an objective reads of its teachers that there is one of for every token."""
+    found = {x for of_one in needs.values() for x in of_one.per_token}
+    by_token = KINDS[task.kind].per_token and any(x.logits for x in needs.values())
+    return sorted(found | ({"logits"} if by_token else set()))
