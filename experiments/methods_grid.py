@@ -12,7 +12,8 @@ methods, those of a general distillation, and is trained for as many epochs, the
 and MiniLMv2 included. Each method chooses its learning rate alike: one run of the full length with
 each candidate, judged by training examples set aside. Then it is trained with three seeds, which
 differ in the new head, batch order and dropout, and evaluated on the dev set. TinyBERT goes without
-its augmentation here, so that all methods see the same examples.
+its augmentation, so that all methods see the same examples; with it, beside its own control, it has
+as many steps, half of them on copies with other words from the masked LM.
 
 What is done is not done again: a run that was interrupted goes on, and `--tasks` and `--students`
 take a part. Each task and student has a file in paper/results/methods_grid; methods_grid.md and
@@ -30,6 +31,7 @@ from methods_report import publish
 
 from effjax.distill import (
     AttentionMSE,
+    Augmentation,
     HiddenCosine,
     HiddenMSE,
     LogitMSE,
@@ -77,16 +79,25 @@ STUDENTS = {
     "3-layer": "runs/wiki_relations/student",
     "narrow": "runs/wiki_relations_narrow/student",
     "3-layer, words": "runs/wiki_distilbert/student",
+    "3-layer, augmented": "runs/wiki_relations/student",
 }
-"""By relations, the same at half the width, and by DistilBERT's triple loss over words."""
+"""By relations, the same at half the width, by DistilBERT's triple loss over words, and the first
+one again on augmented texts.
+"""
+
+AUGMENTED = {
+    "3-layer, augmented": Augmentation(source="runs/wiki_masked_lm/model", copies=1),
+}
+"""Students that see each text twice, once with other words, for half as many epochs."""
 
 WAYS = {
     "3-layer": ("soft targets", "DistilBERT", "PKD", "TinyBERT", "MiniLMv2"),
     "narrow": ("soft targets", "MiniLMv2"),
     "3-layer, words": ("soft targets",),
+    "3-layer, augmented": ("TinyBERT",),
 }
 """The methods of each student. Those that compare hidden states as they are, or heads one by one,
-want one of its teacher's width and heads; the last student shows what its start is worth.
+want one of its teacher's width and heads; the third student shows what its start is worth.
 """
 
 
@@ -168,19 +179,22 @@ def methods(predictions: Objective, epochs: int) -> tuple[Method, ...]:
 def recipe(task: str, student: str, seeds: tuple[int, ...]) -> Distillation:
     """One task and student, by the student's methods."""
     how = TASKS[task]
+    augmentation = AUGMENTED.get(student)
+    epochs = how.epochs // (1 if augmentation is None else 1 + augmentation.copies)
     predictions = LogitMSE() if task == "glue/stsb" else SoftTargets(temperature=2.0)
-    every = methods(predictions, how.epochs // 2)
+    every = methods(predictions, epochs // 2)
     return Distillation(
         task=task,
         splits=("validation",),
         transfer=how.transfer,
+        augmentation=augmentation,
         teacher=Teacher(
             source=SOURCE,
             training=Training(epochs=how.teacher_epochs, learning_rate=1e-4, dtype="bfloat16"),
         ),
         students=(Student(name=student, source=STUDENTS[student]),),
         methods=tuple(method for method in every if method.name in WAYS[student]),
-        training=Training(epochs=how.epochs, dtype="bfloat16"),
+        training=Training(epochs=epochs, dtype="bfloat16"),
         search=Search(learning_rates=RATES, steps=None, validation=how.validation),
         seeds=seeds,
         latency=((1, 32), (32, 32)),

@@ -122,6 +122,24 @@ def runs_nothing(
     assert not (folder / "elsewhere").exists()
 
 
+def test_a_student_of_augmented_texts_has_no_more_steps_than_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    script = importlib.import_module("methods_grid")
+
+    def passes(student: str, copies: int) -> list[int]:
+        """Over the texts, in the whole training and in the stage before."""
+        recipe = script.recipe("glue/mrpc", student, (0,))
+        tinybert = next(method for method in recipe.methods if method.name == "TinyBERT")
+        epochs = [recipe.training.epochs, *(stage.epochs for stage in tinybert.before)]
+        return [(1 + copies) * count for count in epochs]
+
+    (augmentation,) = script.AUGMENTED.values()
+    augmented = passes("3-layer, augmented", augmentation.copies)
+    assert passes("3-layer", 0) == augmented == [4, 2]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1500)  # forty trainings
 def test_every_method_is_trained_alike_and_reported(
