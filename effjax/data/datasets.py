@@ -102,8 +102,9 @@ def import_folder(
         raise ValueError(f"{task.name} is generated; there is nothing to import")
     form, folder = FORMATS[task.format], Path(source)
     form.check(task, folder)
-    splits = {split: form.read(task, folder, split, bad) for split in task.splits}
     builder = _builder(task.tfds_name, data_dir)
+    features = builder.info.features
+    splits = {split: form.read(task, folder, split, features, bad) for split in task.splits}
     if builder.data_path.exists():
         _check_identical(task, builder, splits)
     else:
