@@ -67,9 +67,11 @@ def stored_texts(name: str, column: str, data_dir: str | Path | None = None) -> 
 
     Raises:
         ValueError: If the dataset on disk cannot be read.
-        FileNotFoundError: If it is neither on disk nor can be downloaded.
+        FileNotFoundError: If it is neither on disk nor can be downloaded; the line has the extra of
+            effjax that this takes.
     """
-    builder = _there(name, _builder(name, data_dir), "give text files instead")
+    otherwise = "install effjax[corpora], what TFDS prepares it with, or give text files instead"
+    builder = _there(name, _builder(name, data_dir), otherwise)
     count = builder.info.splits["train"].num_examples
     for start in range(0, count, _ROWS):
         for row in _raw(builder, f"train[{start}:{min(start + _ROWS, count)}]"):
