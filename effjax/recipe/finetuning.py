@@ -152,8 +152,9 @@ def publish(report: Mapping[str, Any], out: Path) -> None:
     table = Table("split", "metric", "mean", "sd", title=f"{report['task']}, fine-tuned")
     for split, metrics in report["scores"].items():
         for name, found in metrics.items():
-            sd = "" if found["sd"] is None else f"{100 * found['sd']:.2f}"
-            table.add_row(split, name, f"{100 * found['mean']:.2f}", sd)
+            unit = 1 if name == "best_threshold" else 100  # a difference of logits is no share
+            sd = "" if found["sd"] is None else f"{unit * found['sd']:.2f}"
+            table.add_row(split, name, f"{unit * found['mean']:.2f}", sd)
     for name, value in report["published"].items():
         table.add_row("published", name, f"{100 * value:.2f}", "")
     console = Console()

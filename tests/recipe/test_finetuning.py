@@ -17,6 +17,7 @@ from effjax.data.tasks import get_task
 from effjax.data.wordpiece import train_wordpiece
 from effjax.models import create
 from effjax.recipe import Finetuning, Teacher
+from effjax.recipe.finetuning import publish
 from effjax.recipe.prepare import Data, Splits, untrained_teacher
 from effjax.recipe.report import data_fields
 from effjax.train import Training
@@ -102,6 +103,19 @@ def test_questions_are_counted_and_not_their_windows() -> None:
     data = Data(task, splits, nothing, 64, windows, windows, None, {})
     counts = {"train": 4, "search": 3, "validation": 1, "transfer": 2}
     assert data_fields(data)["examples"] == counts
+
+
+def test_shares_are_shown_in_percent_and_a_threshold_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = {"f1": {"mean": 0.5, "sd": 0.01}, "best_threshold": {"mean": -2.25, "sd": 0.125}}
+    publish({"task": "t", "scores": {"validation": found}, "published": {}}, tmp_path)
+    shown = capsys.readouterr().out
+    rows = [line.replace("│", " ").split() for line in shown.splitlines() if "validation" in line]
+    assert rows == [
+        ["validation", "f1", "50.00", "1.00"],
+        ["validation", "best_threshold", "-2.25", "0.12"],
+    ]
 
 
 def put_texts(file: Path, split: str, size: int) -> None:
