@@ -6,8 +6,13 @@
 Metric: F1, then exact match, of the official script, over the whole dev set.
 Paper: DistilBERT has F1 85.8 and exact match 77.7 (arXiv 1910.01108, table 2), trained on all
 87,599 questions; the MiniLM-6x384 row has no SQuAD v1.1.
-Measured: F1 63.2, exact match 50.0, one seed, trained on 4,000 of the questions
-(paper/results/finetune_squad.json); not yet run on all.
+Measured: F1 63.2, exact match 50.0, one seed, trained on 4,000 of the questions, of 800 paragraphs
+(paper/results/finetune_squad.json, which is older than the count of `examples` in such files); not
+yet run on all. Some of the questions, in a train-v1.1.json beside the whole dev-v1.1.json, go to a
+data folder of their own:
+
+    TFDS_DATA_DIR=some effjax data import squad/v1.1 --source SOME
+    TFDS_DATA_DIR=some effjax run configs/finetune_squad.py
 """
 
 from effjax.recipe import Finetuning

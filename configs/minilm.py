@@ -2,8 +2,8 @@
 
     effjax run configs/minilm.py
 
-Not yet run: it wants an accelerator, and a first run downloads wiki40b and pg19 through TFDS;
-`--corpus FILE` takes text of your own, one document per line.
+Not yet run: it wants an accelerator, and a first run downloads wiki40b and pg19 through TFDS, with
+the extra `corpora`; `--corpus FILE` takes text of your own, one document per line.
 
 The published row is of GLUE's dev sets, after fine-tuning (the authors' README): CoLA 47.5, MNLI
 83.3, MRPC 88.9, QNLI 90.5, QQP 90.6, RTE 68.8, SST-2 91.5. `effjax run configs/finetune_mrpc.py

@@ -2,8 +2,8 @@
 
     effjax run configs/minilmv2.py
 
-Not yet run: it wants an accelerator, and a first run downloads wiki40b and pg19 through TFDS;
-`--corpus FILE` takes text of your own, one document per line.
+Not yet run: it wants an accelerator, and a first run downloads wiki40b and pg19 through TFDS, with
+the extra `corpora`; `--corpus FILE` takes text of your own, one document per line.
 
 There is no published row at hand to compare with; that of MiniLM, whose student has the same shape,
 is in configs/minilm.py.

@@ -2,8 +2,8 @@
 
     effjax run configs/mobilebert.py
 
-Not yet run: it wants an accelerator, and a first run downloads wiki40b and pg19 through TFDS;
-`--corpus FILE` takes text of your own, one document per line.
+Not yet run: it wants an accelerator, and a first run downloads wiki40b and pg19 through TFDS, with
+the extra `corpora`; `--corpus FILE` takes text of your own, one document per line.
 
 For a third of the training the 24 layers are learned one after the other, each from the feature map
 and the attention of the teacher's layer; then the words, from the labels and from the teacher alike

@@ -2,8 +2,8 @@
 
     effjax run configs/tinybert6_general.py
 
-Not yet run: it wants an accelerator, and a first run downloads wiki40b through TFDS; `--corpus
-FILE` takes text of your own, one document per line.
+Not yet run: it wants an accelerator, and a first run downloads wiki40b through TFDS, with the extra
+`corpora`; `--corpus FILE` takes text of your own, one document per line.
 
 The published row is of the second stage, on a task (configs/tinybert6_mrpc.py), on GLUE's test
 sets: CoLA 51.1, MNLI 84.6, MRPC 87.3, QNLI 90.4, QQP 71.6, RTE 70.0, SST-2 93.1, STS-B 83.7 (arXiv

@@ -2,8 +2,9 @@
 
     effjax run configs/tinybert_general.py
 
-Not yet run: it wants an accelerator, and a first run downloads wiki40b through TFDS; `--corpus
-FILE` takes text of your own, one document per line. TinyBERT-6 is configs/tinybert6_general.py.
+Not yet run: it wants an accelerator, and a first run downloads wiki40b through TFDS, with the extra
+`corpora`; `--corpus FILE` takes text of your own, one document per line. TinyBERT-6 is
+configs/tinybert6_general.py.
 
 This is the first of TinyBERT's two stages; the second is on a task (configs/tinybert_mrpc.py), and
 the published row is of it, on GLUE's test sets: CoLA 44.1, MNLI 82.5, MRPC 86.4, QNLI 87.7, QQP

@@ -66,6 +66,34 @@ def test_predict_writes_a_line_per_line_of_text(folder: Path) -> None:
     assert all(name.startswith("LABEL_") and 0.5 <= float(p) <= 1 for name, p in lines)
 
 
+def test_predict_answers_every_line_at_its_place(
+    folder: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A separator, form feed, next-line character or lone return is a part of its line."""
+    first, second, third = TEXTS
+    odd = first.replace(" film", "\u2028film\f\x85\r")
+    rows = [
+        odd.encode(),
+        b"",
+        b"the \xff film",
+        second.encode() + b"\r",
+        b"a \0 byte",
+        third.encode(),
+    ]
+    Path("in.txt").write_bytes(b"\n".join(rows) + b"\n\n")
+    command = ["predict", str(folder), "in.txt", "--out", "out.tsv"]
+    assert main(command) == 2
+    assert "in.txt:2: the line is empty" in capsys.readouterr().err and not Path("out.tsv").exists()
+    assert main([*command, "--on-bad", "skip"]) == 0
+    reasons = "skipped 4 of 7 lines of in.txt: 2 empty text, 1 not UTF-8, 1 NUL byte; the first: in"
+    assert reasons in caplog.text
+    found = Path("out.tsv").read_text().split("\n")
+    Path("in.txt").write_text("\n".join(TEXTS))
+    assert main(command) == 0
+    one, two, three, end = Path("out.tsv").read_text().split("\n")
+    assert found == [one, "", "", two, "", three, "", end]
+
+
 def test_predict_refuses_a_head_that_does_not_answer_lines(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -79,7 +107,7 @@ def test_predict_refuses_a_head_that_does_not_answer_lines(
 def test_predict_refuses_an_empty_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("in.txt").touch()
     assert main(["predict", str(folder), "in.txt"]) == 2
-    assert "in.txt: has no lines" in capsys.readouterr().err
+    assert "in.txt: no lines" in capsys.readouterr().err
     assert [path.name for path in Path().iterdir()] == ["in.txt"]
 
 

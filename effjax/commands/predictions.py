@@ -1,6 +1,7 @@
 """`effjax evaluate` and `effjax predict`: a model folder meets a task or lines of text."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -69,7 +70,8 @@ class Predict:
     """Write a model's predictions for lines of text, or the submission files of a task.
 
     A line of text becomes a line of label and probability, tab-separated; of the score alone where
-    the model is a regression.
+    the model is a regression. Line n of the output is of line n of the text: where that was bad and
+    skipped, it is empty.
 
     Example: effjax predict out/student reviews.txt --out predictions.tsv
 
@@ -86,6 +88,9 @@ class Predict:
     """A task in place of a text file."""
     split: str | None = None
     """One test split of the task; all of them if not given."""
+    on_bad: Literal["stop", "skip"] = "stop"
+    """What to do at a line of text that is empty, is not UTF-8 or has a NUL byte: stop, or skip it
+    and count it."""
     batch_size: int = 32
     """Examples at a time."""
     dtype: DType = "float32"
@@ -103,17 +108,19 @@ class Predict:
         print(f"{self.out}: written")
 
     def _lines(self, text: Path) -> None:
+        from effjax.data.bad_rows import BadRows, check_text, parsed
+        from effjax.data.corpus import lines
         from effjax.data.examples import Examples
         from effjax.files import atomic_file
 
-        lines = text.read_text(encoding="utf-8").splitlines()
-        if not lines:
-            raise ValueError(f"{text}: has no lines")
+        rows = list(parsed(lines(text), partial(check_text, "the line")))
+        idx, texts = BadRows(self.on_bad).sift(text, rows, unit="lines")
         model, tokenizer = _load(self.folder, self.dtype)
-        examples = Examples((lines,), None, np.arange(len(lines), dtype=np.int32))
+        examples = Examples((texts,), None, np.array(idx, np.int32))
         logits = _logits(model, tokenizer, examples, self.batch_size)
-        with atomic_file(self.out) as partial:
-            partial.write_text("\n".join(label_lines(logits, model.config.labels)) + "\n", "utf-8")
+        answers = dict(zip(idx, label_lines(logits, model.config.labels), strict=True))
+        with atomic_file(self.out) as unfinished, unfinished.open("w", encoding="utf-8") as file:
+            file.writelines(f"{answers.get(i, '')}\n" for i in range(len(rows)))
 
     def _submission(self, name: str) -> None:
         from effjax.data.datasets import load

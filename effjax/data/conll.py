@@ -17,9 +17,6 @@ from effjax.data.bad_rows import STOP, BadRow, BadRows, check_text, parsed
 from effjax.data.entities import beginnings, scheme, to_iob2
 from effjax.data.tagging import TaggedSentences
 
-# TFDS's names of the columns between the word and the entity tag.
-_BETWEEN = ("pos", "chunks")
-
 # Only these two part columns: a no-break space may be inside a word.
 _CELL = re.compile(r"[^ \t]+")
 
@@ -33,8 +30,22 @@ class _Block:
     tags: np.ndarray | None = None
 
 
+def between(features: Any) -> dict[str, list[str]]:
+    """What TFDS knows in the columns between the word and the entity tag, by its names of them.
+
+    Args:
+        features: `builder.info.features`.
+    """
+    return {name: features[name].feature.names for name in ("pos", "chunks")}
+
+
 def read_conll(
-    path: str | Path, labels: Sequence[str], *, column: int | None = -1, bad: BadRows = STOP
+    path: str | Path,
+    labels: Sequence[str],
+    *,
+    column: int | None = -1,
+    others: Mapping[str, Sequence[str]] | None = None,
+    bad: BadRows = STOP,
 ) -> TaggedSentences:
     """Reads a file with a word per line and a blank line between sentences.
 
@@ -46,32 +57,39 @@ def read_conll(
         path: The file.
         labels: The tags in id order.
         column: Where the tag is, negative from the end; None for a file without tags.
+        others: Names of the columns that are neither word nor tag, and what each may hold; None for
+            any columns.
         bad: What becomes of a sentence with a line that has another number of columns than the
-            first, an empty word, a NUL byte, bytes that are not UTF-8, or a tag that is not in
-            `labels` or not in the file's scheme.
+            first, an empty word, a NUL byte, bytes that are not UTF-8, a tag that is not in
+            `labels` or not in the file's scheme, or a cell that is not in `others`.
 
     Returns:
         The good sentences; `idx` counts all sentences, so skipped ones leave gaps.
 
     Raises:
-        ValueError: If there is no such column, no good sentence, or at a bad line, unless its
-            sentence is skipped, with file and line.
+        ValueError: If there is no such column, a column too few or too many, no good sentence, or
+            at a bad line, unless its sentence is skipped, with file and line.
     """
     path = Path(path)
     raw = _raw_blocks(path)
     width = _width(path, raw, column)
+    places = [i for i in range(1, width) if column is None or i != column % width]
+    if others is not None and len(places) != len(others):
+        needed = ", ".join(["word", *others] + ["tag"] * (column is not None))
+        raise ValueError(f"{path}: {width} columns; needs {needed}")
     found = list(parsed(((block[0][0], block) for block in raw), partial(_parse, width)))
     if column is not None:
         kind = scheme([block.columns[column] for _, block in found if isinstance(block, _Block)])
         found = parsed(found, partial(_tag, column, kind, labels))
+    for place, (name, allowed) in zip(places, (others or {}).items(), strict=False):
+        found = parsed(found, partial(_known, place, name, allowed))
     idx, blocks = bad.sift(path, found, "sentences")
-    others = [i for i in range(1, width) if column is None or i != column % width]
     tags = [block.tags for block in blocks if block.tags is not None]
     return TaggedSentences(
         [block.columns[0] for block in blocks],
         None if column is None else tags,
         np.array(idx, np.int32),
-        tuple(_uniform([block.columns[i] for block in blocks]) for i in others),
+        tuple(_uniform([block.columns[i] for block in blocks]) for i in places),
     )
 
 
@@ -82,26 +100,17 @@ def to_rows(sentences: TaggedSentences, features: Any) -> list[dict[str, Any]]:
     in a blank line, TFDS's reader adds a sentence of no words.
 
     Args:
-        sentences: Read from files of four columns; tag ids in TFDS's order.
+        sentences: Read with `others=between(features)`; tag ids in TFDS's order.
         features: `builder.info.features`.
-
-    Raises:
-        ValueError: If a column is missing, or a part of speech or chunk is not in TFDS's set.
     """
-    if sentences.tags is None or len(sentences.others) != len(_BETWEEN):
-        have = 1 + len(sentences.others) + (sentences.tags is not None)
-        raise ValueError(f"conll2003 needs 4 columns: word, pos, chunk and tag; here are {have}")
+    assert sentences.tags is not None
     rows = [
         {"tokens": tokens, "ner": tags.tolist()}
         for tokens, tags in zip(sentences.tokens, sentences.tags, strict=True)
     ]
-    for name, column in zip(_BETWEEN, sentences.others, strict=True):
-        allowed = features[name].feature.names
-        ids = {text: i for i, text in enumerate(allowed)}
-        for row, cells, number in zip(rows, column, sentences.idx, strict=True):
-            if unknown := [cell for cell in cells if cell not in ids]:
-                said = f"{name} is {unknown[0]!r}; allowed: {' '.join(allowed)}"
-                raise ValueError(f"sentence {number}: {said}")
+    for (name, known), column in zip(between(features).items(), sentences.others, strict=True):
+        ids = {text: i for i, text in enumerate(known)}
+        for row, cells in zip(rows, column, strict=True):
             row[name] = [ids[cell] for cell in cells]
     return rows
 
@@ -114,8 +123,9 @@ def from_rows(rows: Iterable[Mapping[str, Any]], features: Any) -> TaggedSentenc
     """
     kept = [row for row in rows if len(row["tokens"])]
     tokens = [[w.decode() if isinstance(w, bytes) else w for w in row["tokens"]] for row in kept]
-    names = {name: features[name].feature.names for name in _BETWEEN}
-    others = tuple([[names[name][i] for i in row[name]] for row in kept] for name in _BETWEEN)
+    others = tuple(
+        [[known[i] for i in row[name]] for row in kept] for name, known in between(features).items()
+    )
     tags = [np.asarray(row["ner"], np.int32) for row in kept]
     return TaggedSentences(tokens, tags, np.arange(len(kept), dtype=np.int32), others)
 
@@ -174,6 +184,15 @@ def _tag(column: int, kind: str, labels: Sequence[str], block: _Block) -> _Block
         fault = f"tag is {tag!r}; the file's scheme, {kind}, has {there} there"
         raise BadRow("tag not in the scheme", fault, block.lines[odd[0]])
     return replace(block, tags=np.array([labels.index(tag) for tag in tags], np.int32))
+
+
+def _known(place: int, name: str, allowed: Sequence[str], block: _Block) -> _Block:
+    """The same block; raises BadRow."""
+    for line, cell in zip(block.lines, block.columns[place], strict=True):
+        if cell not in allowed:
+            fault = f"{name} is {cell!r}; allowed: {', '.join(allowed)}"
+            raise BadRow(f"unknown {name}", fault, line)
+    return block
 
 
 def _uniform(column: list[list[str]]) -> list[list[str]]:

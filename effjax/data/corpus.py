@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from effjax.data.bad_rows import STOP, BadRow, BadRows, check_text, parsed
+from effjax.data.bad_rows import STOP, BadRow, BadRows, Place, check_text, parsed
 from effjax.data.datasets import load, stored_texts
 from effjax.data.encode import Encoded
 from effjax.data.examples import Examples
@@ -111,7 +111,7 @@ def digests_of(name: str, bad: BadRows) -> Iterable[bytes]:
     """Those of the documents of one corpus. Raises as `load_corpus` does."""
     if name in TFDS_TEXTS or name in TASKS or not Path(name).is_file():
         return map(digest, documents_of(name))
-    rows = parsed(parsed(lines(Path(name)), CHECK), digest)
+    rows = parsed(rows_of(Path(name)), digest)
     return bad.sift(Path(name), rows, unit="documents")[1]
 
 
@@ -130,8 +130,7 @@ def documents_of(name: str) -> Iterable[str]:
             raise ValueError(f"{name} is no corpus of texts; tasks that are: {texts}")
         return chain.from_iterable(examples.texts)
     if Path(name).is_file():
-        rows = parsed(lines(Path(name)), CHECK)
-        return (text for _, text in rows if not isinstance(text, BadRow))
+        return (text for _, text in rows_of(Path(name)) if not isinstance(text, BadRow))
     known = ", ".join([*TFDS_TEXTS, *TASKS])
     raise ValueError(f"corpus {name!r} is neither a text file nor one of: {known}")
 
@@ -142,15 +141,22 @@ def read_documents(path: Path, bad: BadRows = STOP) -> list[str]:
     Raises:
         ValueError: If no line is good, or at the first bad one, unless they are skipped.
     """
-    return bad.sift(path, parsed(lines(path), CHECK), unit="documents")[1]
+    return bad.sift(path, rows_of(path), unit="documents")[1]
+
+
+def rows_of(path: Path) -> Iterator[tuple[Place, str | BadRow]]:
+    """The documents of a text file with their lines' numbers, the bad ones as `BadRow`."""
+    stripped = ((number, line.strip()) for number, line in lines(path))
+    return parsed((row for row in stripped if row[1]), CHECK)
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Number, from 1, and text of every line that is not blank."""
+    """Number, from 1, and text of every line; only a newline ends one, with a return before it or
+    not.
+    """
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n") as file:
         for number, line in enumerate(file, start=1):
-            if line := line.strip():
-                yield number, line
+            yield number, line.removesuffix("\n").removesuffix("\r")
 
 
 def encode_documents(tokenizer: Any, documents: Documents | Examples, max_length: int) -> Encoded:

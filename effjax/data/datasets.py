@@ -67,9 +67,11 @@ def stored_texts(name: str, column: str, data_dir: str | Path | None = None) -> 
 
     Raises:
         ValueError: If the dataset on disk cannot be read.
-        FileNotFoundError: If it is neither on disk nor can be downloaded.
+        FileNotFoundError: If it is neither on disk nor can be downloaded; the line has the extra of
+            effjax that this takes.
     """
-    builder = _there(name, _builder(name, data_dir), "give text files instead")
+    otherwise = "install effjax[corpora], what TFDS prepares it with, or give text files instead"
+    builder = _there(name, _builder(name, data_dir), otherwise)
     count = builder.info.splits["train"].num_examples
     for start in range(0, count, _ROWS):
         for row in _raw(builder, f"train[{start}:{min(start + _ROWS, count)}]"):
@@ -102,8 +104,9 @@ def import_folder(
         raise ValueError(f"{task.name} is generated; there is nothing to import")
     form, folder = FORMATS[task.format], Path(source)
     form.check(task, folder)
-    splits = {split: form.read(task, folder, split, bad) for split in task.splits}
     builder = _builder(task.tfds_name, data_dir)
+    features = builder.info.features
+    splits = {split: form.read(task, folder, split, features, bad) for split in task.splits}
     if builder.data_path.exists():
         _check_identical(task, builder, splits)
     else:

@@ -25,13 +25,14 @@ class Format:
 
     Attributes:
         check: raises FileNotFoundError, naming them, where a folder lacks files of the task.
-        read: the good examples of a split out of an official folder.
-        to_rows: examples as the rows of a TFDS builder with these features.
+        read: the good examples of a split out of an official folder, for a TFDS builder with these
+            features.
+        to_rows: examples as the builder's rows.
         from_rows: the way back; the split says whether labels are public.
     """
 
     check: Callable[[Task, Path], None]
-    read: Callable[[Task, Path, str, BadRows], Any]
+    read: Callable[[Task, Path, str, Any, BadRows], Any]
     to_rows: Callable[[Task, Any, Any], Rows]
     from_rows: Callable[[Task, Iterable[Mapping[str, Any]], Any, str], AnyExamples]
 
@@ -74,24 +75,31 @@ def file_of(task: Task, folder: Path, split: str) -> Path:
 
 FORMATS: dict[str, Format] = {
     "glue": Format(
-        glue_folder.check_folder, glue_folder.read_official, glue_to_rows, glue_from_rows
+        glue_folder.check_folder,
+        lambda task, folder, split, features, bad: glue_folder.read_official(
+            task, folder, split, bad
+        ),
+        glue_to_rows,
+        glue_from_rows,
     ),
     "imdb": Format(
         lambda task, folder: None,  # two layouts: the reader says what it looked for
-        lambda task, folder, split, bad: imdb.read_official(folder, split, bad),
+        lambda task, folder, split, features, bad: imdb.read_official(folder, split, bad),
         lambda task, examples, features: imdb.to_rows(examples),
         lambda task, rows, features, split: imdb.from_rows(rows),
     ),
     "squad": Format(
         check_files,
-        lambda task, folder, split, bad: squad.read_official(file_of(task, folder, split), bad),
+        lambda task, folder, split, features, bad: squad.read_official(
+            file_of(task, folder, split), bad
+        ),
         lambda task, examples, features: squad.to_rows(examples),
         lambda task, rows, features, split: squad.from_rows(rows),
     ),
     "conll": Format(
         check_files,
-        lambda task, folder, split, bad: conll.read_conll(
-            file_of(task, folder, split), task.labels, bad=bad
+        lambda task, folder, split, features, bad: conll.read_conll(
+            file_of(task, folder, split), task.labels, others=conll.between(features), bad=bad
         ),
         lambda task, examples, features: conll.to_rows(examples, features),
         lambda task, rows, features, split: conll.from_rows(rows, features),

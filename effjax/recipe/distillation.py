@@ -135,7 +135,7 @@ class Distillation:
             sizes = self.measure(teachers, bars)
         first, *others = [scored(x.name, teachers[x.name], data, out) for x in self.teachers]
         origin = provenance(self, out, time.perf_counter() - begun)
-        report = results(bench.data.task, first, others, runs, sizes, origin)
+        report = results(bench.data, first, others, runs, sizes, origin)
         by_first(lambda: publish(report, out))
 
     def load(self) -> Data:

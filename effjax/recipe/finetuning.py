@@ -19,7 +19,7 @@ from effjax.recipe.arms import Run, Scores, read_run, save, write_run
 from effjax.recipe.prepare import Data, prepare_data, untrained_teacher
 from effjax.recipe.progress import Bars
 from effjax.recipe.provenance import RECIPE, commit, provenance
-from effjax.recipe.report import mean_and_sd, run_fields
+from effjax.recipe.report import data_fields, mean_and_sd, run_fields
 from effjax.recipe.spec import Teacher, fit_options
 from effjax.train import Mesh, Training, evaluate, fit
 from effjax.train.claim import claim
@@ -91,8 +91,7 @@ class Finetuning:
                 runs.append(self.run_seed(seed, data, out, bars, how))
                 bars.advance()
         report = {
-            "task": data.task.name,
-            "metric": data.task.metrics[0],
+            **data_fields(data),
             "scores": {split: over_seeds(runs, split) for split in self.splits},
             "published": dict(self.published),
             "runs": [run_fields(run) for run in runs],
@@ -153,8 +152,9 @@ def publish(report: Mapping[str, Any], out: Path) -> None:
     table = Table("split", "metric", "mean", "sd", title=f"{report['task']}, fine-tuned")
     for split, metrics in report["scores"].items():
         for name, found in metrics.items():
-            sd = "" if found["sd"] is None else f"{100 * found['sd']:.2f}"
-            table.add_row(split, name, f"{100 * found['mean']:.2f}", sd)
+            unit = 1 if name == "best_threshold" else 100  # a difference of logits is no share
+            sd = "" if found["sd"] is None else f"{unit * found['sd']:.2f}"
+            table.add_row(split, name, f"{unit * found['mean']:.2f}", sd)
     for name, value in report["published"].items():
         table.add_row("published", name, f"{100 * value:.2f}", "")
     console = Console()

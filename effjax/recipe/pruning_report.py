@@ -28,6 +28,7 @@ from effjax.recipe.report import (
     arm_summary,
     cell,
     compare,
+    data_fields,
     mean_and_sd,
     run_fields,
     size_fields,
@@ -85,8 +86,7 @@ def results(
     for i, one in enumerate(made):
         groups.setdefault(one.way, {}).setdefault(one.before.arm, []).append(i)
     return {
-        "task": bench.data.task.name,
-        "metric": metric,
+        **data_fields(bench.data),
         "model": teacher_summary(scores, metric),
         "model_scores": scores.scores,
         "model_training": scores.training,

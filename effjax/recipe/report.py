@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.table import Table
 
 from effjax.data.metrics import paired_bootstrap, wilson_interval
-from effjax.data.tasks import Task
 from effjax.files import atomic_file, write_json
 from effjax.measure import Latency, Speedup
 from effjax.recipe.arms import Run
 from effjax.recipe.figure import draw
+from effjax.recipe.prepare import Data
 from effjax.recipe.spec import WITHOUT_TEACHER
 
 Report = dict[str, Any]
@@ -47,8 +47,21 @@ class TeacherScores:
     training: Mapping[str, Any]
 
 
+def data_fields(data: Data) -> dict[str, Any]:
+    """The task, its headline metric, and how many examples there were of each set: of the splits
+    by their names, `search` for those that learning rates are chosen by, and `transfer` where
+    students have others than teachers.
+    """
+    parts, metric = data.splits, data.task.metrics[0]
+    sets = {"train": parts.train, "search": parts.validation, **parts.evaluation}
+    if parts.transfer is not parts.train:
+        sets["transfer"] = parts.transfer
+    counts = {name: len(examples) for name, examples in sets.items() if examples is not None}
+    return {"task": data.task.name, "metric": metric, "examples": counts}
+
+
 def results(
-    task: Task,
+    data: Data,
     teacher: TeacherScores,
     others: Sequence[TeacherScores],
     runs: Sequence[Run],
@@ -64,10 +77,9 @@ def results(
     groups: dict[str, dict[str, list[Run]]] = {}
     for run in runs:
         groups.setdefault(run.student, {}).setdefault(run.arm, []).append(run)
-    metric = task.metrics[0]
+    task, metric = data.task, data.task.metrics[0]
     return {
-        "task": task.name,
-        "metric": metric,
+        **data_fields(data),
         "teacher": teacher_summary(teacher, metric),
         "teacher_name": teacher.name,
         "teacher_training": teacher.training,

@@ -1,6 +1,7 @@
 """CoNLL files as they are and as they should not be, and the rows that TFDS makes of them."""
 
 import os
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from effjax.data.bad_rows import BadRows
-from effjax.data.conll import from_rows, read_conll, to_rows
+from effjax.data.conll import between, from_rows, read_conll, to_rows
 from effjax.data.entities import entity_f1
 from effjax.data.tagging import TaggedSentences, decode_tags, encode_tags
 
@@ -160,13 +161,23 @@ def test_a_written_dataset_comes_back(builder, tmp_path: Path):
     assert _same(from_rows(rows, builder.info.features), sentences)
 
 
-def test_rows_need_all_of_tfds_columns_and_their_values(builder, tmp_path: Path):
-    two = read_conll(_write(tmp_path, "a O\n"), LABELS)
-    with pytest.raises(ValueError, match="needs 4 columns: word, pos, chunk and tag; here are 2"):
-        to_rows(two, builder.info.features)
-    odd = read_conll(_write(tmp_path, "a NN O O\n\nb XY O O\n"), LABELS)
-    with pytest.raises(ValueError, match=r"sentence 1: pos is 'XY'; allowed: .*NNP"):
-        to_rows(odd, builder.info.features)
+def test_further_columns_are_those_that_tfds_knows(builder, tmp_path: Path, caplog):
+    """In the file's own scheme: what begins a chunk with I- in it is known too."""
+    known = between(builder.info.features)
+    assert list(known) == ["pos", "chunks"] and {"NNP", "B-NP", "I-NP"} <= {*chain(*known.values())}
+    for content in (FILE, IOB1):
+        path = _write(tmp_path, content)
+        assert _same(read_conll(path, LABELS, others=known), read_conll(path, LABELS))
+    with pytest.raises(ValueError, match=r"file\.txt: 2 columns; needs word, pos, chunks, tag$"):
+        read_conll(_write(tmp_path, "a O\n"), LABELS, others=known)
+    path = _write(tmp_path, "a NN O O\n\nb NN O O\nc XY O O\n\nd NN B-X O\n")
+    with pytest.raises(ValueError, match=r"file\.txt:4: pos is 'XY'; allowed: .*NNP"):
+        read_conll(path, LABELS, others=known)
+    bad = BadRows("skip")
+    assert read_conll(path, LABELS, others=known, bad=bad).idx.tolist() == [0]
+    assert (
+        bad.counts == {"unknown pos": 1, "unknown chunks": 1} and "file.txt:4: pos" in caplog.text
+    )
 
 
 @pytest.fixture(scope="module")

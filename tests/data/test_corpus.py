@@ -1,7 +1,10 @@
 """Corpora: one document per line, each once, and no token lost."""
 
 import math
+import sys
+import tomllib
 from collections.abc import Iterator
+from io import BytesIO
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -81,8 +84,19 @@ def test_a_column_of_any_tfds_dataset_is_a_corpus(tmp_path: Path, monkeypatch: p
     assert next(found) == texts[0] and asked == ["train[0:2]"]
     assert list(found) == texts[1:]
     assert asked == ["train[0:2]", "train[2:4]", "train[4:6]", "train[6:7]"]
-    with pytest.raises(FileNotFoundError, match=r"pg19 is not in .*; give text files instead"):
-        next(stored_texts("pg19", TFDS_TEXTS["pg19"], tmp_path))
+
+
+def test_what_tfds_lacks_to_prepare_a_corpus_is_in_an_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("urllib.request.urlopen", lambda *request, timeout: BytesIO())
+    monkeypatch.setitem(sys.modules, "apache_beam", None)
+    named = r"wiki40b/en is not in .*apache_beam.*; install effjax\[corpora\].* or give text files"
+    with pytest.raises(FileNotFoundError, match=named):
+        next(stored_texts("wiki40b/en", TFDS_TEXTS["wiki40b/en"], tmp_path))
+    project = tomllib.loads(Path(__file__).parents[2].joinpath("pyproject.toml").read_text())
+    extra = " ".join(project["project"]["optional-dependencies"]["corpora"])
+    assert "apache-beam[gcp]>" in extra and "tensorflow>" in extra
 
 
 def test_what_is_no_corpus_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

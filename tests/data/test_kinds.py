@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from effjax.data import Examples, get_task, import_folder, load
+from effjax.data.bad_rows import BadRows
 from effjax.data.kinds import KINDS, prepare
 from effjax.data.spans import Windows
 from effjax.data.squad import Questions
@@ -114,6 +115,17 @@ def test_importing_again_is_checked_against_what_is_there(
             path.write_text(path.read_text().replace("cat", "dog").replace("slept", "leapt"))
     with pytest.raises(ValueError, match="exists with other rows in 'train'"):
         import_folder(get_task(name), source, data_dir)
+
+
+def test_a_sentence_with_a_tag_that_tfds_does_not_know_stops_or_is_skipped(tmp_path: Path) -> None:
+    task, data_dir = get_task("conll2003/conll2003"), tmp_path / "tfds"
+    sentences(tmp_path)
+    path = tmp_path / "valid.txt"
+    path.write_text(path.read_text().replace("slept VBD", "slept VERB"))
+    with pytest.raises(ValueError, match=r"valid\.txt:3: pos is 'VERB'; allowed: .*VBD"):
+        import_folder(task, tmp_path, data_dir)
+    import_folder(task, tmp_path, data_dir, BadRows("skip"))
+    assert [len(load(task, split, data_dir)) for split in task.splits] == [2, 1, 2]
 
 
 @pytest.mark.parametrize("name", FOLDERS)

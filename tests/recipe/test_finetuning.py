@@ -12,11 +12,14 @@ import pytest
 
 from effjax import hf
 from effjax.data import TextFiles, toy
+from effjax.data.squad import Questions
 from effjax.data.tasks import get_task
 from effjax.data.wordpiece import train_wordpiece
 from effjax.models import create
 from effjax.recipe import Finetuning, Teacher
-from effjax.recipe.prepare import Data, untrained_teacher
+from effjax.recipe.finetuning import publish
+from effjax.recipe.prepare import Data, Splits, untrained_teacher
+from effjax.recipe.report import data_fields
 from effjax.train import Training
 from effjax.train.logs import read_history
 from tests.train.small_run import SIZES, small_data
@@ -79,6 +82,7 @@ def test_every_seed_is_trained_once_and_reported(
     assert report["scores"]["validation"]["accuracy"]["mean"] == pytest.approx(np.mean(found))
     assert report["scores"]["validation"]["accuracy"]["sd"] == pytest.approx(np.std(found, ddof=1))
     assert report["published"] == {"nobody": 0.5}
+    assert report["examples"] == {"train": 600, "validation": 600}
     assert {"commit", "machine", "recipe", "wall_seconds"} <= set(report)
     looks = [r for r in read_history(out / "runs" / "seed-1") if "validation/accuracy" in r]
     assert [look["step"] for look in looks] == [10, 20]
@@ -89,6 +93,29 @@ def test_every_seed_is_trained_once_and_reported(
     monkeypatch.setattr("effjax.recipe.finetuning.fit", None)  # a second call trains nothing
     recipe.run(out)
     assert json.loads((out / "results.json").read_text())["runs"] == report["runs"]
+
+
+def test_questions_are_counted_and_not_their_windows() -> None:
+    windows, nothing = small_data(), cast(Any, None)
+    one = Questions(["q"], ["Who ?"], ["Ann ."], [(("Ann", 0),)], ["T"], [()])
+    task, four = get_task("squad/v1.1"), one.take([0] * 4)
+    splits = Splits(task, four, one.take([0, 0]), one.take([0] * 3), {"validation": one})
+    data = Data(task, splits, nothing, 64, windows, windows, None, {})
+    counts = {"train": 4, "search": 3, "validation": 1, "transfer": 2}
+    assert data_fields(data)["examples"] == counts
+
+
+def test_shares_are_shown_in_percent_and_a_threshold_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = {"f1": {"mean": 0.5, "sd": 0.01}, "best_threshold": {"mean": -2.25, "sd": 0.125}}
+    publish({"task": "t", "scores": {"validation": found}, "published": {}}, tmp_path)
+    shown = capsys.readouterr().out
+    rows = [line.replace("│", " ").split() for line in shown.splitlines() if "validation" in line]
+    assert rows == [
+        ["validation", "f1", "50.00", "1.00"],
+        ["validation", "best_threshold", "-2.25", "0.12"],
+    ]
 
 
 def put_texts(file: Path, split: str, size: int) -> None:
