@@ -168,6 +168,10 @@ def test_a_dataset_of_two_tasks_is_imported_under_its_own_name(
 def test_predict_takes_text_or_a_task(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in (["folder"], ["folder", "lines.txt", "--task", "glue/sst2"]):
         assert "either a text file or --task" in error_line(capsys, "predict", *arguments)
+    arguments = ("folder", "--task", "glue/sst2", "--on-bad", "skip")
+    assert "--on-bad is for a text file" in error_line(capsys, "predict", *arguments)
+    line = error_line(capsys, "predict", "folder", "in.txt", "--split", "test")
+    assert "--split is for --task" in line
     line = error_line(capsys, "predict", "folder", "--task", "similarity/stsb")
     assert "similarity/stsb has no leaderboard" in line
 

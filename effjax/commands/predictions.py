@@ -99,12 +99,16 @@ class Predict:
     """Where TFDS datasets live; TFDS's own default if not given."""
 
     def __call__(self) -> None:
-        if self.task is not None and self.text is None:
-            self._submission(self.task)
-        elif self.text is not None and self.task is None:
-            self._lines(self.text)
-        else:
+        if (self.task is None) == (self.text is None):
             raise ValueError("predict takes either a text file or --task")
+        if self.task is not None:
+            if self.on_bad != "stop":
+                raise ValueError("predict: --on-bad is for a text file; a task has no bad rows")
+            self._submission(self.task)
+        elif self.text is not None:
+            if self.split is not None:
+                raise ValueError("predict: --split is for --task; a text file has no splits")
+            self._lines(self.text)
         print(f"{self.out}: written")
 
     def _lines(self, text: Path) -> None:
