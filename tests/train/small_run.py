@@ -6,6 +6,7 @@ Prints a line `step loss` per step and, at the end, writes the parameters to FOL
 """
 
 import json
+import math
 import os
 import resource
 import signal
@@ -81,6 +82,7 @@ def main() -> None:
         jax.distributed.initialize(options["address"], 2, options["process"])
     loop.LOG_EVERY = 1
     limit_at, limit = options.get("file_limit", (None, 0))
+    slow_from, seconds = options.get("slow", (math.inf, 0))
 
     def progress(step: int, steps: int, metrics: Mapping[str, float]) -> None:
         print(step, metrics["loss"], flush=True)
@@ -88,8 +90,8 @@ def main() -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
         if step == options.get("stop_at"):
             os.kill(os.getpid(), signal.SIGTERM)
-        if step >= options.get("slow_from", steps):
-            time.sleep(1)
+        if step >= slow_from:
+            time.sleep(seconds)
 
     def evaluation(model: Model, aux: Aux) -> dict[str, float]:
         del aux
@@ -112,7 +114,7 @@ def main() -> None:
         encoded,
         objective,
         Training(**settings | options.get("training", {})),
-        seed=0,
+        seed=options.get("seed", 0),
         folder=folder,
         masking=masking,
         mesh=Mesh(**options.get("mesh", {})),

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from effjax.train.run_folder import Interrupted, hold
 from effjax.tree import flatten
 
 SCRIPT = Path(__file__).with_name("small_run.py")
+Process = subprocess.Popen[str]
 TASK = Weighted(task=(1.0, TaskLoss()))
 TRAINING = Training(epochs=3, batch_size=16, learning_rate=1e-2, save_every=4)
 
@@ -174,46 +175,106 @@ def same_arrays(one: Path, other: Path) -> bool:
     return all(np.array_equal(found[path], wanted[path]) for path in wanted)
 
 
-def run(
-    folder: Path, kill_at: float | None = None, options: Mapping[str, Any] | None = None
-) -> tuple[int, str]:
-    """The exit code and the errors of the small run as a process, killed some seconds after its
-    first new step, or left alone.
-    """
-    command = [sys.executable, str(SCRIPT), str(folder), "1", json.dumps(options or {})]
+def started(folder: Path, options: Mapping[str, Any]) -> Process:
+    """The small run as a process."""
+    command = [sys.executable, str(SCRIPT), str(folder), "1", json.dumps(options)]
     pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, **pipes) as process:
-        assert process.stdout is not None
-        if kill_at is not None and process.stdout.readline():
-            time.sleep(kill_at)
-            process.kill()
+    return subprocess.Popen(command, **pipes)
+
+
+def run(folder: Path, options: Mapping[str, Any]) -> tuple[int, str]:
+    """The exit code and the errors of the small run, left alone."""
+    with started(folder, options) as process:
         _, errors = process.communicate()
     return process.returncode, errors
 
 
+def next_step(process: Process) -> int:
+    """The number of the next step that a small run has done."""
+    assert process.stdout is not None and process.stderr is not None
+    line = process.stdout.readline()
+    assert line, process.stderr.read()
+    return int(line.split()[0])
+
+
+def killed(folder: Path, options: Mapping[str, Any], when: Callable[[Process], None]) -> int:
+    """Kills the small run some time after its first new step, which is returned.
+
+    Args:
+        when: waits for that time.
+    """
+    with started(folder, options) as process:
+        first = next_step(process)
+        when(process)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    return first
+
+
+UNFINISHED = "checkpoints/*.orbax-checkpoint-tmp"
+"""Checkpoints that are being written, or were when a run was killed."""
+
+
+def test_kill_9_in_a_save_and_after_it_changes_no_bit(
+    model: Model, encoded: Encoded, tmp_path: Path, whole
+) -> None:
+    """The first time while the second checkpoint is written: the next run goes on with the first.
+    That one is killed three steps later, and what is left is done here.
+    """
+    options = {"training": asdict(TRAINING), "seed": 1, "slow": (0, 0.05)}
+    second = tmp_path / UNFINISHED.replace("*", "8")
+
+    def in_save(process: Process) -> None:
+        while process.poll() is None and not second.exists():
+            process.send_signal(signal.SIGCONT)
+            time.sleep(0.001)
+            process.send_signal(signal.SIGSTOP)  # or the save might end between look and kill
+
+    def later(process: Process) -> None:
+        for _ in range(3):
+            next_step(process)
+
+    assert killed(tmp_path, options, in_save) == 1
+    assert killed(tmp_path, options, later) == 5
+    looks = []
+    what: Any = {"seed": 1, "folder": tmp_path, "progress": lambda *look: looks.append(look[0])}
+    resumed = fit(model, encoded, TASK, TRAINING, **what)
+    assert looks[0] > 4
+    assert same(resumed.model, whole[0].model)
+
+
 @pytest.mark.slow
 def test_kill_9_at_random_moments_changes_no_bit(tmp_path: Path) -> None:
-    """40 steps with a save after every second one, so that many kills fall into a save."""
-    moments, kills = random.Random(20), 20
-    code, errors = run(tmp_path / "whole")
+    """20 times over 300 steps with a save after every second one, so that many fall into a save."""
+    options, folder = {"training": {"epochs": 60}}, tmp_path / "killed"
+    code, errors = run(tmp_path / "whole", options)
     assert code == 0, errors
-    killed = 0
-    for _ in range(2 * kills):
-        alive = killed < kills
-        code, errors = run(tmp_path / "killed", moments.uniform(0, 0.4) if alive else None)
-        killed += code == -signal.SIGKILL
-        if code == 0:
-            break
+    moments, begins, in_save = random.Random(20), [], 0
+
+    def at_random(process: Process) -> None:
+        for _ in range(moments.randrange(20)):
+            next_step(process)
+        time.sleep(moments.uniform(0, 0.05))
+
+    def unfinished() -> set[tuple[str, int]]:
+        return {(path.name, path.stat().st_ino) for path in folder.glob(UNFINISHED)}
+
+    for _ in range(20):
+        before = unfinished()
+        begins.append(killed(folder, options | {"slow": (0, 0.02)}, at_random))
+        in_save += bool(unfinished() - before)
+    assert in_save >= 1
+    assert begins == sorted(begins) and begins[-1] > 50
+    code, errors = run(folder, options)
     assert code == 0, errors
-    assert killed >= 2
-    assert same_arrays(tmp_path / "killed", tmp_path / "whole")
+    assert same_arrays(folder, tmp_path / "whole")
 
 
 @pytest.mark.slow
 def test_a_full_disk_stops_the_run_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
     """A limit on the size of files, from step 20 on, stands in for the disk; logs stay below it."""
-    code, errors = run(tmp_path / "full", options={"file_limit": [20, 20_000]})
+    code, errors = run(tmp_path / "full", {"file_limit": (20, 20_000)})
     assert code == 1
     assert "a checkpoint could not be written, the one before is kept" in errors
-    assert run(tmp_path / "full")[0] == run(tmp_path / "whole")[0] == 0
+    assert run(tmp_path / "full", {})[0] == run(tmp_path / "whole", {})[0] == 0
     assert same_arrays(tmp_path / "full", tmp_path / "whole")

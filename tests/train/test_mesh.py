@@ -107,7 +107,7 @@ def test_two_processes_stop_together_and_one_goes_on(alone: Result, tmp_path: Pa
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
-    options = {"mesh": MESHES["4x2"], "training": STEPS, "address": address, "slow_from": 2}
+    options = {"mesh": MESHES["4x2"], "training": STEPS, "address": address, "slow": (2, 1)}
     with ThreadPoolExecutor() as pool:
         runs = [
             pool.submit(run_small, tmp_path, 4, options | process, 143)
