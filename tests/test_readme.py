@@ -37,14 +37,22 @@ def test_the_table_of_ratios_is_that_of_the_results() -> None:
 
 
 def test_the_table_of_datasets_is_that_of_the_results() -> None:
-    file = ROOT / "paper" / "results" / "benchmark_datasets.json"
     names, wanted = {"glue/sst2": "SST-2", "squad/v1.1": "SQuAD v1.1"}, {}
-    for row in json.loads(file.read_text())["rows"]:
-        both = [f"{row[f'speedup_over_{side}']:.2f}" for side in ("padded", "grouped")]
-        wanted.setdefault(f"{names[row['task']]}, {row['mode']}", []).append(" / ".join(both))
-    table = README[README.index("| | float32 | bfloat16 |") :].split("\n\n")[0].splitlines()[2:]
-    cells = [[part.strip() for part in line.strip("|").split("|")] for line in table]
-    assert {name: found for name, *found in cells} == wanted
+    columns = ["EPYC, float32", "EPYC, bfloat16", "Xeon, float32", "Xeon, bfloat16"]
+    for machine, file in (("EPYC", "benchmark_datasets"), ("Xeon", "benchmark_datasets_xeon")):
+        results = json.loads((ROOT / "paper" / "results" / f"{file}.json").read_text())
+        assert machine in results["machine"]["cpu"]
+        for row in results["rows"]:
+            both = [f"{row[f'speedup_over_{side}']:.2f}" for side in ("padded", "grouped")]
+            place = f"{names[row['task']]}, {row['mode']}", f"{machine}, {row['dtype']}"
+            wanted[place] = " / ".join(both)
+    table = README[README.index(f"| | {columns[0]} |") :].split("\n\n")[0].splitlines()
+    header, _, *rows = [[part.strip() for part in line.strip("|").split("|")] for line in table]
+    assert header[1:] == columns
+    found = {
+        (name, x): cell for name, *cells in rows for x, cell in zip(columns, cells, strict=True)
+    }
+    assert {place: cell for place, cell in found.items() if cell != "not yet run"} == wanted
 
 
 def test_the_table_of_students_together_is_that_of_the_results() -> None:
