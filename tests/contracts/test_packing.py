@@ -203,7 +203,7 @@ def test_packed_and_unpacked_have_the_same_loss_and_gradient(
             batch = given(batch, choices, len(source) - choices)
             teachers = {"teacher": run(model, batch, other)}
             found.append(objective.measure({}, run(model, batch, params), teachers, batch))
-        totals = {term: sum(x[term].total() for x in found) for term in found[0]}
+        totals: Any = {term: sum(x[term].total() for x in found) for term in found[0]}
         return sum(objective.reduce(x, totals).total for x in found)
 
     size = len(source) + choices
