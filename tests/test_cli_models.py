@@ -290,6 +290,12 @@ def test_prune_removes_the_tokens_that_texts_do_not_need(
     assert from_pretrained("model-small").config.head == "sequence-classification"
     assert main([*command, "--at-least", "2"]) == 2
     assert "sentences-small" in capsys.readouterr().err
+    Path("texts.txt").write_text("the film\n\0\nnot good\n")
+    assert main([*command[:-1], "skipped"]) == 2
+    assert "texts.txt:2: the document has a NUL byte" in capsys.readouterr().err
+    assert not Path("skipped").exists()
+    assert main([*command[:-1], "skipped", "--on-bad", "skip"]) == 0
+    assert f"skipped: {kept} of " in capsys.readouterr().out
 
 
 def test_a_folder_that_is_no_model(capsys: pytest.CaptureFixture[str]) -> None:

@@ -130,18 +130,22 @@ class Prune:
     folder: Positional[Annotated[str, arg(metavar="FOLDER")]]
     """A model folder with its tokenizer, or a hub id."""
     texts: Path
-    """A text file, one text per line."""
+    """A text file, one text per line; blank lines are none."""
     out: Path
     """The new folder."""
     at_least: int = 1
     """How often a token has to occur; with 1 the texts become the same tokens as before."""
+    on_bad: Literal["stop", "skip"] = "stop"
+    """What to do at a line that is not UTF-8 or has a NUL byte: stop, or skip it and count it."""
 
     def __call__(self) -> None:
+        from effjax.data.bad_rows import BadRows
         from effjax.data.corpus import read_documents
         from effjax.hf import layout_of, load_tokenizer, save_pretrained, save_sentence_encoder
         from effjax.prune import vocabulary
 
-        texts, tokenizer = read_documents(self.texts), load_tokenizer(self.folder)
+        texts = read_documents(self.texts, BadRows(self.on_bad))
+        tokenizer = load_tokenizer(self.folder)
         model, encoder = self._read()
         small, tokenizer = vocabulary(model, tokenizer, texts, at_least=self.at_least)
         how: Any = {"tokenizer": tokenizer, "layout": layout_of(self.folder)}
