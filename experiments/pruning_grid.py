@@ -23,8 +23,7 @@ What is done is not done again: a run that was interrupted goes on, and `--tasks
 a part. Each task and part has a file in paper/results/pruning_grid; pruning_grid.md and .png beside
 it are of all that are there. Times are worth what the machine was left alone for.
 
-Run: the parts "pruned" and "distilled", and "recovered" of MRPC and STS-B; paper/pruning.md says
-what they show. Not yet run: "recovered" of SST-2.
+All of it is run; paper/pruning.md says what it shows.
 """
 
 import dataclasses
