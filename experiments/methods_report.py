@@ -11,6 +11,7 @@ from effjax.files import atomic_file
 
 Report = Mapping[str, Any]
 CONTROL = "control"
+SOFT = "soft targets"
 
 
 def publish(reports: Sequence[Report], path: Path) -> None:
@@ -28,19 +29,19 @@ def lines(reports: Sequence[Report]) -> Iterator[str]:
         teacher = [spread([100 * report["teacher"]["validation"]["mean"]]) for report in of]
         found = [[x, *(spread(scores(report, student, x)) for report in of)] for x in methods]
         yield from table([student, *names], [["teacher", *teacher], *found])
-        more = [
-            [x, *(difference(report, student, x) for report in of)] for x in methods if x != CONTROL
-        ]
-        yield from table([f"{student}: over control, points right", *names], more)
+        for other in (x for x in (CONTROL, SOFT) if x in methods[:-1]):
+            later = methods[methods.index(other) + 1 :]
+            more = [[x, *(difference(report, student, x, other) for report in of)] for x in later]
+            yield from table([f"{student}: over {other}, points right", *names], more)
 
 
-def difference(report: Report, student: str, method: str) -> str:
-    """Accuracy over the control's with its 95% interval over the examples; of a regression, the
-    difference of the means of its metric.
+def difference(report: Report, student: str, method: str, other: str) -> str:
+    """Accuracy over the other method's with its 95% interval over the examples; of a regression,
+    the difference of the means of its metric.
     """
-    found = report["comparisons"][student].get(f"{method} - {CONTROL}")
+    found = report["comparisons"][student].get(f"{method} - {other}")
     if found is None:
-        ours, others = (scores(report, student, arm) for arm in (method, CONTROL))
+        ours, others = (scores(report, student, arm) for arm in (method, other))
         return f"{np.mean(ours) - np.mean(others):+.1f} ({report['metric']})" if ours else "-"
     return points(found["validation"])
 

@@ -164,6 +164,14 @@ def test_every_method_is_trained_alike_and_reported(
         ]
         wanted = f"| control | {np.mean(scores):.1f} ± {np.std(scores, ddof=1):.1f} |"
         assert lines[first + 3] == wanted
+        over = lines.index(
+            f"| {student}: over soft targets, points right | toy/sentiment accuracy |"
+        )
+        pair = report["comparisons"][student]["MiniLMv2 - soft targets"]["validation"]
+        assert any(
+            line.startswith(f"| MiniLMv2 | {100 * pair['difference']:+.1f} [")
+            for line in lines[over:]
+        )
     assert teachers[0] == teachers[1]  # to the second: there is one
     assert results.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     runs_nothing(methods, tmp_path, monkeypatch, *students)

@@ -3,7 +3,6 @@ measured.
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from effjax.recipe.report import (
     TeacherScores,
     arm_summary,
     cell,
-    compare,
+    comparisons,
     data_fields,
     mean_and_sd,
     run_fields,
@@ -106,27 +105,21 @@ def results(
             }
             for way, of in groups.items()
         },
-        "comparisons": {} if bench.data.task.regression else comparisons(made, list(scores.right)),
+        "comparisons": {} if bench.data.task.regression else by_speedup(made, list(scores.right)),
         "pruned": pruned,
         "runs": [run_fields(run) for one in made for run in one.after],
         **provenance,
     }
 
 
-def comparisons(made: Sequence[Made], sets: Sequence[str]) -> dict[str, Any]:
+def by_speedup(made: Sequence[Made], sets: Sequence[str]) -> dict[str, Any]:
     """Every two ways at each speed-up, on the same examples: as recovered, or else as pruned."""
     groups: dict[str, dict[str, list[Run]]] = {}
     for one in made:
         groups.setdefault(one.before.arm, {}).setdefault(one.way, []).extend(
             one.after or (one.before,)
         )
-    return {
-        speedup: {
-            f"{way} - {other}": {name: compare(ways[way], ways[other], name) for name in sets}
-            for other, way in combinations(ways, 2)
-        }
-        for speedup, ways in groups.items()
-    }
+    return {speedup: comparisons(ways, sets) for speedup, ways in groups.items()}
 
 
 def made_fields(bench: Bench, made: Made, sizes: Sizes) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -116,13 +117,11 @@ def teacher_summary(teacher: TeacherScores, metric: str) -> dict[str, Any]:
 
 
 def comparisons(arms: Mapping[str, Sequence[Run]], sets: Sequence[str]) -> dict[str, Any]:
-    """Every method against every control of one student."""
-    controls = [arm for arm in arms if arm in WITHOUT_TEACHER]
+    """Every two arms on the same examples: the later one over the earlier one, controls first."""
+    controls_first = sorted(arms, key=lambda arm: arm not in WITHOUT_TEACHER)
     return {
-        f"{method} - {control}": {name: compare(group, arms[control], name) for name in sets}
-        for method, group in arms.items()
-        if method not in controls
-        for control in controls
+        f"{arm} - {other}": {name: compare(arms[arm], arms[other], name) for name in sets}
+        for other, arm in combinations(controls_first, 2)
     }
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from effjax.recipe.arms import Run
 from effjax.recipe.pruned import Made, Structure
-from effjax.recipe.pruning_report import comparisons
+from effjax.recipe.pruning_report import by_speedup
 
 NOTHING = Structure(kept={}, fields={}, params=0, flops=0, cost=0.0)
 
@@ -24,7 +24,7 @@ def test_ways_are_compared_on_the_same_examples() -> None:
     bad, good = run("any", 0, (0, 0, 0, 0)), run("any", 0, (1, 1, 1, 1))
     random = [made("random", run("random", i, (i, 0, 0, 1))) for i in (0, 1)]
     first = made("first", bad, run("first", 0, (1, 1, 1, 1)), run("first", 1, (1, 1, 1, 0)))
-    found = comparisons([*random, first, made("all", good)], ["validation"])
+    found = by_speedup([*random, first, made("all", good)], ["validation"])
     assert list(found) == ["2x"]
     points = {pair: sets["validation"]["difference"] for pair, sets in found["2x"].items()}
     want = {"first - random": 0.5, "all - random": 0.625, "all - first": 0.125}
