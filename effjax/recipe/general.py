@@ -47,8 +47,7 @@ class GeneralDistillation:
     """A student that learns from a teacher on text without labels.
 
     The teacher is run in every step, on what the student reads, or once, where no token is hidden
-    and its outputs have a place. What is saved is a `source` for
-    every other recipe.
+    and its outputs have a place. What is saved is a `source` for every other recipe.
 
     Sources: arXiv 1910.01108, section 3 (with masked words); 1909.10351, section 3.2 ("general
     distillation"); 2002.10957, section 3 ("task-agnostic").
