@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from effjax.data.encode import Encoded
+from effjax.distill.objective import PER_TOKEN, Needs
 from effjax.models.base import EncoderConfig, LayerTrace, Outputs
 
 Key = tuple[str, int]
@@ -115,6 +116,16 @@ class CachedOutputs:
                 "for every example: logits of a whole text, sentence embeddings"
             )
         return replace(self, tokens=encoded.digest)
+
+    def only(self, needs: Needs) -> "CachedOutputs":
+        """What is needed of them: nothing else is looked up."""
+
+        def read(name: str, layer: int) -> bool:
+            if name in PER_TOKEN:
+                return layer in getattr(needs, name)
+            return needs.sentence if name == "sentence" else needs.logits
+
+        return replace(self, kept={key: x for key, x in self.kept.items() if read(*key)})
 
     def logits(self, found: Mapping[Key, np.ndarray]) -> np.ndarray | None:
         """All logits. Of those that were not kept, each has an equal share of the probability that

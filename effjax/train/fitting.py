@@ -113,8 +113,8 @@ def fit(
     """
     teachers = teachers or {}
     check_evaluated(training, evaluation)
-    run, known = told_apart(teachers)
     check_readers(model, teachers, encoded, masking)
+    run, known = told_apart(teachers, objective, model.config)
     begun = time.perf_counter()
     devices = mesh.build()
     batches = batches_of(

@@ -8,6 +8,7 @@ import numpy as np
 from effjax.data.encode import Encoded
 from effjax.data.layouts import Batch
 from effjax.data.masking import Masking
+from effjax.distill import Needs, Weighted
 from effjax.models.base import EncoderConfig, Outputs
 from effjax.models.model import Model
 from effjax.train.step import Part
@@ -24,15 +25,21 @@ class KnownTeacher(Protocol):
 
     def __call__(self, batch: Mapping[str, np.ndarray]) -> Outputs: ...
 
+    def only(self, needs: Needs) -> "KnownTeacher": ...
+
     def check(self, name: str, encoded: Encoded, *, masked: bool) -> None: ...
 
 
 def told_apart(
-    teachers: Mapping[str, Model | KnownTeacher],
+    teachers: Mapping[str, Model | KnownTeacher], objective: Weighted, student: EncoderConfig
 ) -> tuple[dict[str, Model], dict[str, KnownTeacher]]:
-    """The teachers that are run in every step, and those whose outputs are known."""
+    """The teachers that are run in every step; and those whose outputs are known, with no more of
+    them than the objective reads.
+    """
+    needs = objective.needs(student, {name: x.config for name, x in teachers.items()})
     run = {name: x for name, x in teachers.items() if isinstance(x, Model)}
-    return run, {name: x for name, x in teachers.items() if not isinstance(x, Model)}
+    known = {name: x for name, x in teachers.items() if not isinstance(x, Model)}
+    return run, {name: x.only(needs.get(name, Needs())) for name, x in known.items()}
 
 
 def taught(parts: Iterable[Batch], known: Mapping[str, KnownTeacher]) -> tuple[Part, ...]:
@@ -50,11 +57,11 @@ def check_readers(
     outputs are not of.
     """
     check_reads("this model", model, encoded)
-    run, known = told_apart(teachers)
-    for name, teacher in run.items():
-        check_reads(f"teacher {name!r}", teacher, encoded)
-    for name, teacher in known.items():
-        teacher.check(f"teacher {name!r}", encoded, masked=masking is not None)
+    for name, teacher in teachers.items():
+        if isinstance(teacher, Model):
+            check_reads(f"teacher {name!r}", teacher, encoded)
+        else:
+            teacher.check(f"teacher {name!r}", encoded, masked=masking is not None)
 
 
 def check_reads(name: str, model: Model, encoded: Encoded) -> None:

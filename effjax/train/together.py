@@ -80,8 +80,8 @@ def fit_together(
     teachers, begun = teachers or {}, time.perf_counter()
     rates = learning_rates or [training.learning_rate] * len(seeds)
     check_alike(models, seeds, rates, training)
-    run, known = told_apart(teachers)
     check_readers(models[0], teachers, encoded, masking)
+    run, known = told_apart(teachers, objective, models[0].config)
     batches = batches_of(models[0], encoded, training, seed=order, masking=masking)
     steps = steps or training.epochs * batches.per_epoch
     configs = {name: teacher.config for name, teacher in teachers.items()}

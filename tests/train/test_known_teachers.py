@@ -10,7 +10,15 @@ import pytest
 
 from effjax.data.encode import Encoded
 from effjax.data.masking import Masking
-from effjax.distill import CachedOutputs, Needs, SoftTargets, Weighted, cache_outputs
+from effjax.distill import (
+    CachedOutputs,
+    HiddenMSE,
+    Needs,
+    SoftTargets,
+    Weighted,
+    cache_outputs,
+)
+from effjax.distill.cached import Kept
 from effjax.models import Model, create
 from effjax.models.base import Head
 from effjax.train import Training, fit, fit_together
@@ -67,6 +75,27 @@ def test_all_logits_from_a_cache_train_to_the_bits_of_the_live_teacher(
     for name, params in trained.items():
         for path, array in live.items():
             np.testing.assert_array_equal(params[path], array, err_msg=f"{name} {path}")
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_what_no_objective_reads_is_not_looked_up(
+    model: Model, encoded: Encoded, tmp_path: Path, together: bool
+) -> None:
+    """Of outputs that are kept for other objectives too; what is read is all there, by layer."""
+    kept = cache_outputs(model, encoded, Needs(logits=True, hidden=(2,)))
+    nothing = {key: Kept("token", np.zeros((0, 8))) for key in (("hidden", 1), ("sentence", 0))}
+    more = replace(kept, kept={**kept.kept, **nothing, ("scores", 2): Kept("pair", np.zeros(0))})
+    hidden = HiddenMSE(layers=((1, 2),))
+    objective = Weighted(soft=(1.0, SoftTargets()), hidden=(1.0, hidden))
+    begun, losses = small("sequence-classification"), []
+    for name, outputs in {"more": more, "kept": kept}.items():
+        how: Any = {"folder": tmp_path / name, "teachers": {"teacher": outputs}}
+        what = (encoded, objective, TRAINING)
+        if together:
+            losses += [fit_together([begun], *what, seeds=(0,), order=0, **how)[0].loss]
+        else:
+            losses += [fit(begun, *what, seed=0, **how).loss]
+    assert losses[0] == losses[1]
 
 
 def refusal(
