@@ -116,6 +116,8 @@ class Loop:
                 self.checkpoints.save(replace(self.saved, window=self.measured(done)))
             if asked:
                 raise Interrupted(done)
+        if interruption.wants_end():  # since the last step, while that was waited for
+            raise Interrupted(done)
 
     def look(self, done: int) -> None:
         """Records what was measured since the last look, and after an epoch what it has come to.

@@ -53,16 +53,19 @@ def whole(model: Model, encoded: Encoded, tmp_path_factory: pytest.TempPathFacto
     return fit(model, encoded, TASK, TRAINING, seed=1, folder=folder), folder
 
 
+@pytest.mark.parametrize(("look", "saved"), [(5, 6), (15, 15)])
 def test_sigterm_saves_and_the_run_goes_on(
-    model: Model, encoded: Encoded, tmp_path: Path, whole
+    model: Model, encoded: Encoded, tmp_path: Path, whole, look: int, saved: int
 ) -> None:
-    """The signal comes after the look at step 5; what is saved is step 6, no multiple of 4."""
+    """The signal comes in the look at step 5, and what is saved is step 6, no multiple of 4; or in
+    the last one, and whatever comes after this training is not begun.
+    """
     before = signal.getsignal(signal.SIGTERM)
-    progress = at_step(5, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    progress = at_step(look, lambda: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(Interrupted) as ended:
         fit(model, encoded, TASK, TRAINING, seed=1, folder=tmp_path, progress=progress)
-    assert (ended.value.code, ended.value.step) == (143, 6)
-    assert (tmp_path / "checkpoints" / "6").is_dir()
+    assert (ended.value.code, ended.value.step) == (143, saved)
+    assert (tmp_path / "checkpoints" / str(saved)).is_dir()
     assert signal.getsignal(signal.SIGTERM) is before
     resumed = fit(model, encoded, TASK, TRAINING, seed=1, folder=tmp_path)
     assert same(resumed.model, whole[0].model)
