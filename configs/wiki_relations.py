@@ -10,8 +10,8 @@ Its narrow student, six layers of half the width, is not yet run:
         --student.hidden 192 --out runs/wiki_relations_narrow
 
 Measured (paper/results/wiki_relations.json, one seed, 1,000 steps, which is 2.8 million tokens, in
-15 minutes on two cores of a Xeon with AMX, tests beside it): on 500 documents held out the
-divergences of queries, keys and values are 0.070, 0.119 and 0.036. There was no search.
+8 minutes on two cores of an AMD EPYC): on 500 documents held out the divergences of queries, keys
+and values are 0.070, 0.119 and 0.036. There was no search.
 """
 
 from effjax.distill import RelationKL, Weighted
