@@ -28,6 +28,16 @@ def test_importing_effjax_imports_no_jax() -> None:
     assert done.stdout == "False False\n"
 
 
+def test_training_is_imported_without_what_a_first_step_has_no_use_for() -> None:
+    """As long as all of effjax together: orbax, and the part of scipy that one criterion asks."""
+    code = (
+        "import sys, effjax.distill, effjax.hf, effjax.measure, effjax.prune, effjax.train\n"
+        "print(sorted({'orbax', 'scipy', 'sklearn', 'transformers', 'grain'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 def test_the_version_is_the_same_everywhere() -> None:
     project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())
     citation = (Path(__file__).parent.parent / "CITATION.cff").read_text()

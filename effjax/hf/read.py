@@ -187,13 +187,12 @@ def load(
     tensors: Mapping[str, Entry], table: Table, config: EncoderConfig, found: Match, key: jax.Array
 ) -> Params:
     """The parameters: from the checkpoint where a tensor was found, new where none was."""
-    keys = jax.random.split(key, len(table))
     params = {}
-    for row, row_key in zip(table, keys, strict=True):
+    for number, row in enumerate(table):
         if row.path in found.names:
             stored = tensors[found.names[row.path]].read()
             array = einops.rearrange(stored, f"{row.hf_axes} -> {row.letters}", **row.sizes)
-            params[row.path] = jnp.asarray(array)
+            params[row.path] = jax.device_put(array)
         else:
-            params[row.path] = init_row(row, config, row_key)
+            params[row.path] = init_row(row, config, jax.random.split(key, len(table))[number])
     return unflatten(params)

@@ -32,7 +32,7 @@ def random_bytes(key: jax.Array, shape: tuple[int, ...]) -> UInt8[Array, "..."]:
     for axis, size in enumerate(counts_shape):
         place = jax.lax.broadcasted_iota(jnp.uint32, counts_shape, axis)
         count = count * jnp.uint32(size) + place
-    words = jnp.concatenate(threefry(jax.random.bits(key, (2,), jnp.uint32), count), axis=-1)
+    words = jnp.concatenate(threefry(jax.random.key_data(key)[:2], count), axis=-1)
     return jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(*shape[:-1], -1)[..., : shape[-1]]
 
 

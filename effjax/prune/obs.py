@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
-from scipy.linalg import solve_triangular
 
 from effjax.data.encode import Encoded
 from effjax.models.gates import read, readers
@@ -169,6 +168,8 @@ def factorised(
     order: Int[np.ndarray, "N"],
 ) -> Factors:
     """T and Z for structures that go in this order."""
+    from scipy.linalg import solve_triangular
+
     rows = np.arange(len(inverse)).reshape(len(order), -1)[order].ravel()
     triangle = np.linalg.cholesky(inverse[np.ix_(rows, rows)])
     whitened = solve_triangular(triangle, weights[rows], lower=True)

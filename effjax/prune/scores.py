@@ -15,7 +15,6 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
-from scipy.optimize import isotonic_regression
 
 from effjax.data.batches import eval_batches
 from effjax.data.encode import Encoded
@@ -125,6 +124,8 @@ def growth(block: Float[np.ndarray, "N N"]) -> Float[np.ndarray, "N"]:
     isotonic regression: scores ascend in the order of removal and add up to sum_ij F_ij of all.
     Equal ones are set apart by a rounding error, so that sorting them gives that order.
     """
+    from scipy.optimize import isotonic_regression
+
     size = len(block)
     order, added = np.zeros(size, int), np.zeros(size)
     adds = np.diag(block).copy()

@@ -19,7 +19,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from effjax.train.logs import Record
@@ -94,6 +93,8 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path) -> None:
+        import orbax.checkpoint as ocp  # when used: it takes as long as JAX
+
         options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, create=True)
         self.folder = folder.absolute()
         self.manager = ocp.CheckpointManager(self.folder, options=options)
@@ -134,6 +135,8 @@ class Checkpoints:
         Raises:
             OSError: the one before could not be written; the newest whole one stays.
         """
+        import orbax.checkpoint as ocp
+
         self.wait()
         arrays, numbers = to_arrays(saved)
         numbers["checksum"] = checksum(arrays, numbers)
@@ -177,6 +180,8 @@ class Checkpoints:
 
     def read(self, step: int, like: Saved) -> Saved:
         """One checkpoint, with its arrays where those of `like` are."""
+        import orbax.checkpoint as ocp
+
         target, _ = to_arrays(like)
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, target)
         items = {"arrays": ocp.args.StandardRestore(target), "numbers": ocp.args.JsonRestore()}

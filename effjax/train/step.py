@@ -110,7 +110,7 @@ def optimizer_of(model: Model, training: Training) -> optax.GradientTransformati
 
 
 def copy(tree: PyTree) -> PyTree:
-    return jax.tree.map(lambda x: jnp.array(x, copy=True), tree)
+    return jax.device_put(tree, may_alias=False)
 
 
 PURPOSES = ("dropout", "objective", "reparam")
