@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import einops
 import jax
-import jax.numpy as jnp
 
 from effjax.hf.compact import with_sizes
 from effjax.hf.match import Match, match, pooler_names
