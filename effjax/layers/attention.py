@@ -107,8 +107,9 @@ def fused_attention(
     q, k, v = (x.swapaxes(1, 2) for x in (q_BHLK, k_BHMK, v_BHMK))
     implementation = "cudnn" if jax.default_backend() == "gpu" else "xla"
     bias = None if bias_1HLM is None else bias_1HLM.astype(q.dtype)
+    rows = (*mask_B1LM.shape[:2], q.shape[1], k.shape[1])  # cuDNN broadcasts no row of a mask
     context = jax.nn.dot_product_attention(
-        q, k, v, bias=bias, mask=mask_B1LM, implementation=implementation
+        q, k, v, bias=bias, mask=jnp.broadcast_to(mask_B1LM, rows), implementation=implementation
     )
     return context.swapaxes(1, 2)
 

@@ -93,7 +93,8 @@ def test_the_fused_form_is_the_textbook_with_its_gradients() -> None:
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
-def test_the_fused_form_is_one_kernel_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("rows", [1, 16], ids=["padded", "packed"])
+def test_the_fused_form_is_one_kernel_of_a_gpu(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lowered for CUDA with JAX's look at the hardware left out, since there is none."""
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     for name in ("check_cudnn_version", "check_compute_capability"):
@@ -102,7 +103,7 @@ def test_the_fused_form_is_one_kernel_of_a_gpu(monkeypatch: pytest.MonkeyPatch) 
         fused_attention_stablehlo, "is_cuda_compute_capability_equal", lambda _: False
     )
     module = SelfAttention(64, 2, 32, 0.0, "fused", "bfloat16", nn.initializers.normal())
-    x, mask = jnp.ones((2, 16, 64), jnp.bfloat16), jnp.ones((2, 1, 16, 16), bool)
+    x, mask = jnp.ones((2, 16, 64), jnp.bfloat16), jnp.ones((2, 1, rows, 16), bool)
     with monkeypatch.context() as patch:
         patch.setattr(jax, "default_backend", lambda: "cpu")
         variables = module.init(jax.random.key(0), x, {"mask": mask}, None, True)
