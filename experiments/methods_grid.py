@@ -9,11 +9,13 @@
 
 For each task all-MiniLM-L6-v2 is trained and teaches. A student begins with the same arrays in all
 methods, those of a general distillation, and is trained for as many epochs, the stages of TinyBERT
-and MiniLMv2 included. Each method chooses its learning rate alike: one run of the full length with
-each candidate, judged by training examples set aside. Then it is trained with three seeds, which
-differ in the new head, batch order and dropout, and evaluated on the dev set. TinyBERT goes without
-its augmentation, so that all methods see the same examples; with it, beside its own control, it has
-as many steps, half of them on copies with other words from the masked LM.
+and MiniLMv2 included. Each method chooses its learning rate alike: with each candidate some two
+epochs of its last objective, judged by training examples set aside. Then it is trained with three
+seeds, which differ in the new head, batch order and dropout, and evaluated on the dev set. TinyBERT
+goes without its augmentation, so that all methods see the same examples; with it, beside its own
+control, it has as many steps, half of them on copies with other words from the masked LM. Of SST-2
+students see sst2-10k: 10,000 sentences as the recipe's data_seed draws them, whose tokens' SHA-256
+is in the results.
 
 What is done is not done again: a run that was interrupted goes on, and `--tasks` and `--students`
 take a part. Each task and student has a file in paper/results/methods_grid; methods_grid.md and
@@ -60,20 +62,22 @@ class Task:
         epochs: of every student.
         teacher_epochs: of the teacher.
         transfer: how many training examples students see, None for all; the teacher sees all.
-        validation: training examples set aside for the choice of learning rates.
+        search: steps with each candidate learning rate.
+        validation: training examples set aside to judge them by.
     """
 
     epochs: int
     teacher_epochs: int = 4
     transfer: int | None = None
+    search: int
     validation: int
 
 
 TASKS = {
-    "glue/mrpc": Task(epochs=4, validation=400),
-    "glue/stsb": Task(epochs=4, validation=500),
-    "glue/cola": Task(epochs=4, validation=800),
-    "glue/sst2": Task(epochs=4, teacher_epochs=2, transfer=10_000, validation=2000),
+    "glue/mrpc": Task(epochs=4, search=200, validation=400),
+    "glue/stsb": Task(epochs=4, search=330, validation=500),
+    "glue/cola": Task(epochs=4, search=480, validation=800),
+    "glue/sst2": Task(epochs=4, teacher_epochs=2, transfer=10_000, search=500, validation=2000),
 }
 STUDENTS = {
     "3-layer": "runs/wiki_relations/student",
@@ -195,7 +199,7 @@ def recipe(task: str, student: str, seeds: tuple[int, ...]) -> Distillation:
         students=(Student(name=student, source=STUDENTS[student]),),
         methods=tuple(method for method in every if method.name in WAYS[student]),
         training=Training(epochs=epochs, dtype="bfloat16"),
-        search=Search(learning_rates=RATES, steps=None, validation=how.validation),
+        search=Search(learning_rates=RATES, steps=how.search, validation=how.validation),
         seeds=seeds,
         latency=((1, 32), (32, 32)),
     )

@@ -51,14 +51,16 @@ class TeacherScores:
 def data_fields(data: Data) -> dict[str, Any]:
     """The task, its headline metric, and how many examples there were of each set: of the splits
     by their names, `search` for those that learning rates are chosen by, and `transfer` where
-    students have others than teachers.
+    students have others than teachers. `sha256` tells which ones were trained on, by their tokens.
     """
     parts, metric = data.splits, data.task.metrics[0]
     sets = {"train": parts.train, "search": parts.validation, **parts.evaluation}
+    digests = {"train": data.train.digest}
     if parts.transfer is not parts.train:
         sets["transfer"] = parts.transfer
+        digests["transfer"] = data.transfer.digest
     counts = {name: len(examples) for name, examples in sets.items() if examples is not None}
-    return {"task": data.task.name, "metric": metric, "examples": counts}
+    return {"task": data.task.name, "metric": metric, "examples": counts, "sha256": digests}
 
 
 def results(

@@ -78,6 +78,7 @@ def test_results_say_everything(out: Path) -> None:
     assert {run["learning_rate"] for run in runs} <= {1e-3, 2e-3}
     held = {"held_out": 100, "search": 64}
     assert report["examples"] == {"train": 600 - 164, "validation": 600, **held}
+    assert set(report["sha256"]) == {"train"}
     arm = report["students"]["1-layer"]["distilled"]["held_out"]
     scores = [run["scores"]["held_out"]["accuracy"] for run in runs if run["arm"] == "distilled"]
     assert arm["n"] == 100

@@ -102,7 +102,9 @@ def test_questions_are_counted_and_not_their_windows() -> None:
     splits = Splits(task, four, one.take([0, 0]), one.take([0] * 3), {"validation": one})
     data = Data(task, splits, nothing, 64, windows, windows, None, {})
     counts = {"train": 4, "search": 3, "validation": 1, "transfer": 2}
-    assert data_fields(data)["examples"] == counts
+    found = data_fields(data)
+    assert found["examples"] == counts
+    assert found["sha256"] == {"train": windows.digest, "transfer": windows.digest}
 
 
 def test_shares_are_shown_in_percent_and_a_threshold_as_it_is(

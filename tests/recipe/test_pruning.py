@@ -91,6 +91,7 @@ def test_every_speedup_recovers_with_every_seed(out: Path) -> None:
     assert made == [(2.0, 0, 0)]
     assert {"commit", "machine", "wall_seconds", "recipe", "model_training"} <= set(report)
     assert report["examples"] == {"train": 300, "validation": 300, "transfer": 128}
+    assert len(set(report["sha256"].values())) == 2
     first, second = (read_history(out / "runs" / "by size" / "2x" / f"seed-{i}") for i in (0, 1))
     assert first[-1]["soft"] != second[-1]["soft"]
     assert not list(out.rglob("checkpoints"))
