@@ -46,7 +46,7 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def methods(folders: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """methods_grid.py with the generated language as its task, and these as its students."""
     script = importlib.import_module("methods_grid")
-    task = script.Task(epochs=2, teacher_epochs=1, validation=20)
+    task = script.Task(teacher_epochs=1, search=2, validation=20)
     monkeypatch.setattr(script, "TASKS", {"toy/sentiment": task})
     monkeypatch.setattr(script, "SOURCE", str(folders / "source"))
     students = {"3-layer": str(folders / "source"), "narrow": str(folders / "narrow")}
@@ -120,24 +120,6 @@ def runs_nothing(
     """A second call, on a machine that has the results alone."""
     call(script, folder, monkeypatch, *more, "--out", str(folder / "elsewhere"))
     assert not (folder / "elsewhere").exists()
-
-
-def test_a_student_of_augmented_texts_has_no_more_steps_than_others(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    script = importlib.import_module("methods_grid")
-
-    def passes(student: str, copies: int) -> list[int]:
-        """Over the texts, in the whole training and in the stage before."""
-        recipe = script.recipe("glue/mrpc", student, (0,))
-        tinybert = next(method for method in recipe.methods if method.name == "TinyBERT")
-        epochs = [recipe.training.epochs, *(stage.epochs for stage in tinybert.before)]
-        return [(1 + copies) * count for count in epochs]
-
-    (augmentation,) = script.AUGMENTED.values()
-    augmented = passes("3-layer, augmented", augmentation.copies)
-    assert passes("3-layer", 0) == augmented == [4, 2]
 
 
 @pytest.mark.slow
