@@ -14,8 +14,8 @@ steps of its last objective, judged by training examples set aside. Then it is t
 seeds, which differ in the new head, batch order and dropout, and evaluated on the dev set. TinyBERT
 goes without its augmentation, so that all methods see the same examples; with it, beside its own
 control, it has a third more steps: two epochs of twice the texts, half of them copies with other
-words from the masked LM. Of SST-2 students see sst2-10k: 10,000 sentences as the recipe's data_seed draws them, whose tokens' SHA-256
-is in the results.
+words from the masked LM. Of SST-2 students see sst2-10k: 10,000 sentences as the recipe's data_seed
+draws them, whose tokens' SHA-256 is in the results.
 
 What is done is not done again: a run that was interrupted goes on, and `--tasks` and `--students`
 take a part. Each task and student has a file in paper/results/methods_grid; methods_grid.md and
