@@ -10,7 +10,8 @@ and the attention of the teacher's layer; then the words, from the labels and fr
 (section 3.5, "progressive knowledge transfer"). What differs: the paper's teacher, IB-BERT_LARGE,
 was not published, so MobileBERT teaches and MobileBERT_TINY, whose layers are as many and as wide,
 learns; there is no published row of it at hand (MobileBERT's: GLUE test 77.7, SQuAD v1.1 F1 90.0).
-Layers below the one that is learned go on learning, where the paper has them frozen; feature maps
+The student begins at random, embedding and head too, where the paper copies these from the teacher;
+layers below the one that is learned go on learning, where the paper has them frozen; feature maps
 have the plain squared error; there is no next-sentence prediction; wiki40b and Project Gutenberg's
 books (pg19) stand in for Wikipedia and the Toronto Book Corpus. Batch, steps and rate are those of
 section 4.2 from memory.

@@ -2,7 +2,8 @@
 
 import importlib
 import json
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from effjax import hf
 from effjax.data import toy
 from effjax.data.wordpiece import train_wordpiece
+from effjax.files import write_json
 from effjax.models import create
 from effjax.prune import narrowed
 
@@ -88,30 +90,80 @@ def call(script: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch, *mor
     return results
 
 
+@dataclass(frozen=True)
+class Nothing:
+    """A recipe that trains nothing: its teacher is where it was first run."""
+
+    task: str = "toy/sentiment"
+    teacher: str = "model"
+    epochs: int = 1
+
+    def run(self, out: Path, *, accept_changes: bool) -> None:
+        report = {"accepted": accept_changes, "recipe": asdict(self)}
+        for name, told in {"results": report, "recipe": asdict(self)}.items():
+            write_json(out / f"{name}.json", told)
+        for folder in ("teacher", "runs/teacher"):
+            if not (out / folder).exists():
+                write_json(out / folder / "first.json", out.name)
+
+
+Run = Callable[..., list[Any]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """`run_cells` of three students by these recipes; what was published last."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    grids = importlib.import_module("grids")
+    where = {"out": tmp_path / "runs", "results": tmp_path / "grid"}
+
+    def run(*recipes: Nothing, accept: bool = False) -> list[Any]:
+        cells = [("toy/sentiment", name) for name in ("3-layer, words", "a", "b")[: len(recipes)]]
+        made = dict(zip(cells, recipes, strict=True))
+        published: list[Any] = []
+
+        def publish(reports: list[Any], _: Path) -> None:
+            published[:] = reports
+
+        grids.run_cells(
+            cells, cells, lambda *cell: made[cell], publish, **where, accept_changes=accept
+        )
+        return published
+
+    return run
+
+
 @pytest.mark.parametrize("accept", [True, False])
 def test_another_recipe_s_runs_are_gone_on_with_if_one_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accept: bool
+    run: Run, tmp_path: Path, accept: bool
 ) -> None:
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    grids, published = importlib.import_module("grids"), []
+    (report,) = run(Nothing(), accept=accept)
+    assert report["accepted"] == accept
+    assert json.loads((tmp_path / "grid" / "sentiment_3-layer_words.json").read_text()) == report
 
-    class Recipe:
-        def run(self, out: Path, *, accept_changes: bool) -> None:
-            out.mkdir(parents=True)
-            (out / "results.json").write_text(json.dumps(accept_changes))
 
-    cells = [("toy/sentiment", "3-layer, words")]
-    where = {"out": tmp_path / "runs", "results": tmp_path / "grid"}
-    grids.run_cells(
-        cells,
-        cells,
-        lambda *_: Recipe(),
-        lambda reports, _: published.extend(reports),
-        **where,
-        accept_changes=accept,
-    )
-    assert published == [accept]
-    assert json.loads((tmp_path / "grid" / "sentiment_3-layer_words.json").read_text()) == accept
+def test_results_of_another_recipe_are_not_taken_for_one_s_own(run: Run, tmp_path: Path) -> None:
+    """A field that came after them changes nothing."""
+    run(Nothing())
+    with pytest.raises(ValueError, match=r"words\.json has results of .* epochs: 1 -> 2\. Remove"):
+        run(Nothing(epochs=2))
+    assert run(Nothing(epochs=2), accept=True)[0]["recipe"]["epochs"] == 1
+    file = tmp_path / "grid" / "sentiment_3-layer_words.json"
+    report = json.loads(file.read_text())
+    del report["recipe"]["epochs"]
+    file.write_text(json.dumps(report))
+    assert run(Nothing(epochs=2)) == [report]
+
+
+def test_a_task_s_model_is_trained_once_for_those_that_want_it_alike(
+    run: Run, tmp_path: Path
+) -> None:
+    run(Nothing(), Nothing(epochs=2), Nothing(teacher="another"))
+    found = [
+        json.loads((tmp_path / "runs" / f"sentiment_{name}" / "teacher" / "first.json").read_text())
+        for name in ("a", "b")
+    ]
+    assert found == ["sentiment_3-layer_words", "sentiment_b"]
 
 
 def runs_nothing(
@@ -194,7 +246,7 @@ def test_every_way_recovers_alike_and_is_reported(
 
 def test_a_regression_compares_scores(methods: ModuleType) -> None:
     """Whose only output is no distribution."""
-    every = methods.methods(methods.LogitMSE(), 1)
+    every = methods.methods(methods.LogitMSE())
     assert [type(method.objective.terms[0].objective).__name__ for method in every] == [
         *("TaskLoss", "LogitMSE", "TaskLoss", "LogitMSE", "TaskLoss")
     ]

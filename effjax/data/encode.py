@@ -48,7 +48,7 @@ class Encoded:
         """SHA-256 of the tokens: of their ids and types, and of where examples begin."""
         found = hashlib.sha256()
         for array in (self.input_ids, self.token_type_ids, self.offsets):
-            found.update(array.tobytes())
+            found.update(np.ascontiguousarray(array).data)
         return found.hexdigest()
 
     @property

@@ -72,7 +72,10 @@ def split_off(examples: Some, count: int, seed: int) -> tuple[Some, Some]:
         ValueError: If `count` does not leave rows on both sides.
     """
     if not 0 < count < len(examples):
-        raise ValueError(f"split_off: count {count} is not between 1 and {len(examples) - 1}")
+        raise ValueError(
+            f"{count} of {len(examples)} examples cannot be set aside; expected 1 or more, and one "
+            "or more that are left"
+        )
     held_out = np.zeros(len(examples), dtype=bool)
     held_out[np.random.default_rng(seed).choice(len(examples), count, replace=False)] = True
     return examples.take(np.flatnonzero(~held_out)), examples.take(np.flatnonzero(held_out))

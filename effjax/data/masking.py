@@ -32,7 +32,7 @@ class Masking:
     are chosen on average and not of every example; the other token is never a special one, since a
     padding id would move the positions of RoBERTa. With `continuing`, words are chosen whole, and
     what becomes of each of their tokens is drawn alone, as in the whole-word masking of the same
-    authors' README.
+    authors' README; a word that the end of a row cuts is whole in neither.
 
     Attributes:
         mask_id: the id of [MASK].

@@ -30,9 +30,11 @@ Span = tuple[int, int]
 class Augmentation:
     """Copies of every text in which some words are others.
 
-    Source: arXiv 1909.10351, algorithm 1. Deviation: the neighbours of a word in several pieces,
+    Source: arXiv 1909.10351, algorithm 1. Deviations: the neighbours of a word in several pieces,
     which a masked LM cannot fill in, are sought among the masked LM's own word vectors, where the
-    paper has GloVe's.
+    paper has GloVe's; each word is masked alone in the text as it was, where the algorithm goes on
+    with what it has replaced; and frequent words are replaced as others are, which the authors'
+    code spares.
 
     Words are those of BERT's first step, letters and digits together or one other sign, whatever
     the tokenizer; what replaces them is a token of letters that begins a word, as the tokenizer

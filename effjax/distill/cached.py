@@ -1,29 +1,43 @@
 """A teacher's outputs over a whole training set, looked up instead of computed.
 
 There is one array for each thing that is needed, without padding: by example, by token, or by pair
-of tokens of one example. Every student and every epoch then trains without running the teacher.
-`effjax.distill.teacher_cache` makes them.
+of tokens of one example; all of them in memory. Every student and every epoch then trains without
+running the teacher. `effjax.distill.teacher_cache` makes them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from effjax.data.encode import Encoded
-from effjax.distill.objective import PER_TOKEN, Needs
-from effjax.models.base import EncoderConfig, LayerTrace, Outputs
+from effjax.distill.objective import Needs
+from effjax.models.base import EncoderConfig, Head, LayerTrace, Outputs
 
 Key = tuple[str, int]
 """What it is, as `Needs` calls it, and of which layer; 0 for logits and sentence embeddings. Of
-logits of which the top ones are kept there are three arrays: `top`, their `index`, and the `rest`.
+logits of which the top ones are kept there are three arrays, `TOP`: these, which ones they are,
+and what each of the others has.
 """
 
 By = Literal["example", "token", "pair"]
 
+TOP = ("top", "index", "rest")
+"""The arrays in place of "logits", where the top ones are kept."""
+
 HEADS_AXIS = {"q": 2, "k": 2, "v": 2, "scores": 3}
 """Where arrays that are indexed by tokens have the axis of heads, axis 1 in the outputs."""
+
+
+CLASSES: dict[Head | None, Callable[[EncoderConfig], int]] = {
+    "masked-lm": lambda config: config.vocab_size,
+    "sequence-classification": lambda config: len(config.labels),
+    "token-classification": lambda config: len(config.labels),
+}
+"""How many logits there are of an example or token, for the heads whose logits share a probability
+of 1: of these, the top ones can stand for all.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +58,8 @@ class CachedOutputs:
         idx: of the `Encoded`: its examples' numbers, [n].
         tokens: the `digest` of the `Encoded` that a student reads.
         config: the teacher's.
+        digest: SHA-256 of what the outputs depend on: the teacher, its precision, what it read, and
+            how many logits are kept.
     """
 
     kept: Mapping[Key, Kept]
@@ -51,6 +67,7 @@ class CachedOutputs:
     idx: np.ndarray
     tokens: str
     config: EncoderConfig
+    digest: str
 
     def __call__(self, batch: Mapping[str, np.ndarray]) -> Outputs:
         """The outputs for the examples and tokens of a batch, 0 where there is padding."""
@@ -119,13 +136,7 @@ class CachedOutputs:
 
     def only(self, needs: Needs) -> "CachedOutputs":
         """What is needed of them: nothing else is looked up."""
-
-        def read(name: str, layer: int) -> bool:
-            if name in PER_TOKEN:
-                return layer in getattr(needs, name)
-            return needs.sentence if name == "sentence" else needs.logits
-
-        return replace(self, kept={key: x for key, x in self.kept.items() if read(*key)})
+        return replace(self, kept={key: x for key, x in self.kept.items() if is_read(key, needs)})
 
     def logits(self, found: Mapping[Key, np.ndarray]) -> np.ndarray | None:
         """All logits. Of those that were not kept, each has an equal share of the probability that
@@ -133,12 +144,16 @@ class CachedOutputs:
         """
         if ("top", 0) not in found:
             return found.get(("logits", 0))
-        config = self.config
-        classes = config.vocab_size if config.head == "masked-lm" else len(config.labels)
-        top, index, rest = (found[name, 0] for name in ("top", "index", "rest"))
-        dense = np.repeat(rest[..., None], classes, axis=-1)
+        top, index, rest = (found[name, 0] for name in TOP)
+        dense = np.repeat(rest[..., None], CLASSES[self.config.head](self.config), axis=-1)
         np.put_along_axis(dense, index, top, axis=-1)
         return dense
+
+
+def is_read(key: Key, needs: Needs) -> bool:
+    """Whether an array is of what is needed."""
+    name, layer = key
+    return needs.reads("logits" if name in TOP else name, layer)
 
 
 def described(idx: np.ndarray) -> str:

@@ -27,7 +27,7 @@ TINY = 1e-12
 class HiddenCosine(Objective):
     """1 - cos(h_s, h_t) per token and layer pair.
 
-    Source: arXiv 1910.01108, section 3 ("cosine embedding loss").
+    Source: arXiv 1910.01108, section 2 ("cosine embedding loss").
 
     Attributes:
         layers: a rule of `layer_maps`, or (student, teacher) pairs.

@@ -20,7 +20,7 @@ def resolve(
     * "first": (i, i) for i = 1 to n;
     * "top": (i, N - n + i) for i = 1 to n - 1, PKD-Last.
 
-    Source: arXiv 1910.01108, section 3; 1909.10351, section 3.1 (here without the embedding, which
+    Source: arXiv 1910.01108, section 2; 1909.10351, section 3.1 (here without the embedding, which
     is the pair (0, 0)); 1908.09355, section 3.
 
     Raises:

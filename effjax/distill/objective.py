@@ -76,6 +76,12 @@ class Needs:
             **{name: union(name) for name in PER_TOKEN},
         )
 
+    def reads(self, name: str, layer: int) -> bool:
+        """Whether this is among it; of logits and sentence embeddings there is layer 0 alone."""
+        if name in PER_TOKEN:
+            return layer in getattr(self, name)
+        return {"logits": self.logits, "sentence": self.sentence}[name]
+
     @property
     def per_token(self) -> tuple[str, ...]:
         """What is read token by token, for which both models have to read the same tokens."""

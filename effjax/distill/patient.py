@@ -24,7 +24,7 @@ class PatientMSE(Objective):
     token.
 
     Source: arXiv 1908.09355, section 3.2, L_PT. Deviation: the mean over layer pairs in place of
-    their sum.
+    their sum, so that the paper's weight beta is this one's, divided by the number of pairs.
 
     Attributes:
         layers: a rule of `layer_maps` ("skip" is PKD-Skip, "top" PKD-Last), or (student, teacher)

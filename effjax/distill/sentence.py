@@ -56,7 +56,7 @@ class SentenceCosine(Objective):
     """1 - cos(s W, t) per example, with a learned W [D_s, D_t], of sentence embeddings s and t as
     in `SentenceMSE`.
 
-    Source: arXiv 1910.01108, section 3 (there of each token). Deviation: W.
+    Source: arXiv 1910.01108, section 2 (there of each token). Deviation: W.
 
     Attributes:
         project: learns W; False compares the embeddings as they are, which then are of one width.
@@ -84,7 +84,8 @@ class SentenceSimilarity(Objective):
     sentence embeddings s and t as in `SentenceMSE`, whose widths may differ.
 
     Source: arXiv 1907.09682, equation 4. Deviations: cosines, where the paper divides each row of
-    inner products by its length; a batch in parts is compared part by part.
+    inner products by its length; the diagonal, where any two cosines are equal, does not count; a
+    batch in parts is compared part by part.
 
     Attributes:
         teacher: the teacher's name.

@@ -1,6 +1,7 @@
 """`Model`: architecture, config and parameters as one value that `jax.jit` takes as an argument."""
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -56,6 +57,15 @@ class Model:
     def num_params(self) -> int:
         """All parameters, embeddings included; an array that is used twice counts once."""
         return self.table.num_params
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what it computes: architecture, config and parameters, without the runtime."""
+        found = hashlib.sha256(f"{self.architecture.name} {self.config}".encode())
+        for path, array in sorted(flatten(self.params).items()):
+            found.update(path.encode())
+            found.update(np.asarray(array).tobytes())
+        return found.hexdigest()
 
     def __call__(self, batch: Mapping[str, Any]) -> Outputs:
         """Runs the model, compiled once per shape; keeps last_hidden, pooled and logits.

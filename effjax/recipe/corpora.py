@@ -53,7 +53,13 @@ def read_corpus(
     Raises:
         ValueError: there is no such corpus, or it is too small for what is held out.
     """
-    train, rest = split_off(load_corpus(names, BadRows(on_bad)), held_out, seed)
+    documents = load_corpus(names, BadRows(on_bad))
+    if not 0 < held_out < len(documents):
+        raise ValueError(
+            f"corpus {', '.join(names)}: it has {len(documents)} different documents, and held_out "
+            f"is {held_out}; expected 1 or more, and fewer than there are"
+        )
+    train, rest = split_off(documents, held_out, seed)
     if tokenizer is None:
         tokenizer = train_wordpiece(train, vocab_size, max_length=max_length)
     return Corpus(

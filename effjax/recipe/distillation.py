@@ -115,7 +115,8 @@ class Distillation:
         stopped.
 
         Writes results.json, table.md and figure.png, and every teacher, and every student by every
-        method with the first seed, as Hugging Face folders.
+        method with the first seed, as Hugging Face folders. `begun` in the results are the digests
+        of the students before training, with the first seed's head.
 
         Args:
             accept_changes: goes on with what another recipe left in `out`; the results then list
@@ -135,6 +136,7 @@ class Distillation:
             sizes = self.measure(teachers, bars)
         first, *others = [scored(x.name, teachers[x.name], data, out) for x in self.teachers]
         origin = provenance(self, out, time.perf_counter() - begun)
+        origin["begun"] = {x.name: self.begun(teachers, x).digest for x in self.students}
         report = results(bench.data, first, others, runs, sizes, origin)
         by_first(lambda: publish(report, out))
 

@@ -27,7 +27,7 @@ from effjax.train.step import (
     make_train_step,
     optimizer_of,
 )
-from effjax.train.teachers import KnownTeacher, check_readers, taught, told_apart
+from effjax.train.teachers import KnownTeacher, check_readers, learned_from, taught, told_apart
 from effjax.train.training import Training
 from effjax.types import Aux
 
@@ -137,7 +137,7 @@ def fit(
         return compiled(state, place_parts(taught(parts, known), devices), live)
 
     settings = {"model": model.config, "objective": objective, "training": training}
-    settings |= {"seed": seed, "steps": steps}
+    settings |= {"seed": seed, "steps": steps, **learned_from(encoded, run | known)}
     settings |= {} if order is None else {"order": order}
     settings |= {} if masking is None else {"masking": masking}
     settings |= {} if reparam is None else {"reparam": reparam}

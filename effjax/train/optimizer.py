@@ -23,24 +23,40 @@ def make_optimizer(
     nothing of `reparam`, which is not clipped either.
 
     Sources: AdamW, arXiv 1711.05101, clipping and the mask as in arXiv 1810.04805, as released;
-    LAMB, arXiv 1904.00962, algorithm 2, its norms and biases, as released, without trust ratio.
+    LAMB, arXiv 1904.00962, algorithm 2, its norms and biases, as released, without trust ratio; an
+    array that has had no gradient yet stays as it is, where its decay, at the ratio's full size,
+    would wear it away.
 
     Args:
         layers: depth of the model.
     """
     mask = {"params": decay_mask(table), "aux": True, "reparam": False}
+    decay = optax.add_decayed_weights(training.weight_decay)
+    if training.optimizer == "lamb":
+        decay = where_learned(optax.chain(decay, optax.scale_by_trust_ratio()))
     steps = [
         optax.stateless(lambda gradient, _: clipped(gradient, training.clip_norm)),
         optax.scale_by_adam(b2=training.b2),
-        optax.add_decayed_weights(training.weight_decay, mask),
+        optax.masked(decay, mask),
     ]
-    if training.optimizer == "lamb":
-        steps.append(optax.masked(optax.scale_by_trust_ratio(), mask))
     if training.layer_decay != 1:
         own = {"params": layer_factors(table, layers, training.layer_decay)}
         factors = {**own, "aux": 1.0, "reparam": 1.0}
         steps.append(optax.stateless(lambda updates, _: scale(updates, factors)))
     return optax.chain(*steps)
+
+
+def where_learned(inner: optax.GradientTransformation) -> optax.GradientTransformation:
+    """The same for arrays with an update; one whose update is 0 throughout keeps it."""
+
+    def update(
+        updates: PyTree, state: PyTree, params: PyTree | None = None
+    ) -> tuple[PyTree, PyTree]:
+        new, state = inner.update(updates, state, params)
+        kept = jax.tree.map(lambda x, y: jnp.where(jnp.any(x != 0), y, x), updates, new)
+        return kept, state
+
+    return optax.GradientTransformation(inner.init, update)
 
 
 def decay_mask(table: Table) -> PyTree:

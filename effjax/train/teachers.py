@@ -1,5 +1,6 @@
 """The teachers of a training: run in every step, or with outputs that are known."""
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Protocol, runtime_checkable
 
@@ -11,6 +12,7 @@ from effjax.data.masking import Masking
 from effjax.distill import Needs, Weighted
 from effjax.models.base import EncoderConfig, Outputs
 from effjax.models.model import Model
+from effjax.train.mesh import gathered
 from effjax.train.step import Part
 
 
@@ -22,6 +24,11 @@ class KnownTeacher(Protocol):
 
     @property
     def config(self) -> EncoderConfig: ...
+
+    @property
+    def digest(self) -> str:
+        """What tells its outputs from others."""
+        ...
 
     def __call__(self, batch: Mapping[str, np.ndarray]) -> Outputs: ...
 
@@ -40,6 +47,22 @@ def told_apart(
     run = {name: x for name, x in teachers.items() if isinstance(x, Model)}
     known = {name: x for name, x in teachers.items() if not isinstance(x, Model)}
     return run, {name: x.only(needs.get(name, Needs())) for name, x in known.items()}
+
+
+def learned_from(
+    encoded: Encoded, teachers: Mapping[str, Model | KnownTeacher]
+) -> dict[str, str | dict[str, str]]:
+    """Examples, labels and teachers by digests, to tell a training that goes on from another."""
+    whole = {
+        name: x.replace(params=gathered(x.params)) if isinstance(x, Model) else x
+        for name, x in teachers.items()
+    }
+    labels = b"" if encoded.labels is None else encoded.labels.tobytes()
+    return {
+        "examples": encoded.digest,
+        "labels": hashlib.sha256(labels).hexdigest(),
+        "teachers": {name: x.digest for name, x in whole.items()},
+    }
 
 
 def taught(parts: Iterable[Batch], known: Mapping[str, KnownTeacher]) -> tuple[Part, ...]:

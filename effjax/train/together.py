@@ -31,7 +31,7 @@ from effjax.train.step import (
     init_state,
     train_step,
 )
-from effjax.train.teachers import KnownTeacher, check_readers, taught, told_apart
+from effjax.train.teachers import KnownTeacher, check_readers, learned_from, taught, told_apart
 from effjax.train.training import Training
 from effjax.types import Array
 
@@ -101,6 +101,7 @@ def fit_together(
     settings = {"models": models[0].config, "objective": objective, "training": training}
     settings |= {"seeds": tuple(seeds), "learning_rates": tuple(rates)}
     settings |= {"order": order, "steps": steps, "masking": masking}
+    settings |= learned_from(encoded, run | known)
     make = functools.partial(
         Loop,
         model=models[0],

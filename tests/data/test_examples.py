@@ -35,5 +35,5 @@ def test_split_off_partitions_and_depends_on_the_seed_alone():
 
 @pytest.mark.parametrize("count", [0, 50, 51])
 def test_split_off_needs_rows_on_both_sides(count: int):
-    with pytest.raises(ValueError, match="not between 1 and 49"):
+    with pytest.raises(ValueError, match=f"{count} of 50 examples cannot be set aside"):
         split_off(_numbered(50), count, seed=0)

@@ -15,6 +15,7 @@ from effjax.data.encode import Encoded
 from effjax.distill import CachedOutputs, Needs, cache_outputs, teacher_cache
 from effjax.models import Model, create
 from effjax.models.base import Head
+from effjax.tree import flatten, unflatten
 
 NEEDS = Needs(logits=True, sentence=True, hidden=(0, 2), k=(1,), scores=(2,))
 
@@ -144,12 +145,66 @@ def test_what_is_of_something_else_is_refused_with_both_sides(
         "teacher": (other, encoded, NEEDS),
         "precision": (low, encoded, NEEDS),
         "tokens": (teacher, tokens, NEEDS),
-        "needs": (teacher, encoded, Needs(logits=True)),
     }.items():
         with pytest.raises(ValueError, match=f"something else: {name} ") as caught:
             cache_outputs(*given, folder=folder)
         assert there[name] in str(caught.value) and "\n" not in str(caught.value)
         assert "; name another folder" in str(caught.value)
+    more = Needs(hidden=(1,))
+    with pytest.raises(ValueError, match=r"something else: needs Needs\(.*there, Needs\(.*here"):
+        cache_outputs(teacher, encoded, more, folder=folder)
+
+
+def test_what_is_kept_may_be_more_than_is_needed(
+    teacher: Model, encoded: Encoded, folder: Path, copy: Path
+) -> None:
+    """A shard that is missing is computed with all that the folder keeps."""
+    less = Needs(logits=True, hidden=(2,))
+    (copy / "from-000000010.npz").unlink()
+    found = cache_outputs(teacher, encoded, less, folder=copy)
+    assert same(found, cache_outputs(teacher, encoded, less))
+    assert set(found.kept) == {("logits", 0), ("hidden", 2)}
+    whole = cache_outputs(teacher, encoded, NEEDS, folder=copy)
+    assert same(whole, cache_outputs(teacher, encoded, NEEDS, folder=folder))
+    assert whole.digest == found.digest
+
+
+def test_shards_of_another_teacher_are_never_taken(
+    teacher: Model, encoded: Encoded, folder: Path, copy: Path
+) -> None:
+    """Neither where nothing says whose they are, nor where one was put among one's own."""
+    other = teacher.replace(params=jax.tree.map(lambda x: x + 1, teacher.params))
+    (copy / "outputs.json").unlink()
+    with pytest.raises(ValueError, match=r"or of something else than outputs\.json says"):
+        cache_outputs(other, encoded, NEEDS, folder=copy)
+    for file in copy.iterdir():
+        file.unlink()
+    cache_outputs(other, encoded, NEEDS, folder=copy)
+    for file in folder.glob("from-000000010*"):
+        (copy / file.name).write_bytes(file.read_bytes())
+    with pytest.raises(ValueError, match=r"from-000000010\.npz is damaged, or of something else"):
+        cache_outputs(other, encoded, NEEDS, folder=copy)
+
+
+def test_numbers_that_are_none_are_not_kept(teacher: Model, encoded: Encoded) -> None:
+    spoiled = teacher.replace(params=jax.tree.map(lambda x: x * np.nan, teacher.params))
+    with pytest.raises(ValueError, match="logits 0 of the teacher reaches nan; float32 is for"):
+        cache_outputs(spoiled, encoded, Needs(logits=True))
+    keys = {"layer_0/attention/key/kernel": 1e6}
+    large = {path: x * keys.get(path, 1) for path, x in flatten(teacher.params).items()}
+    with pytest.raises(ValueError, match=r"k 1 of .*; float16 is for finite numbers, up to 65504"):
+        cache_outputs(teacher.replace(params=unflatten(large)), encoded, Needs(k=(1,)))
+
+
+@pytest.mark.parametrize("k", [0, -1])
+def test_fewer_than_one_logit_cannot_be_kept(teacher: Model, encoded: Encoded, k: int) -> None:
+    with pytest.raises(ValueError, match=f"top_k is {k}; expected 1 logit or more"):
+        cache_outputs(teacher, encoded, Needs(logits=True), top_k=k)
+
+
+def test_top_logits_are_of_heads_whose_logits_share_a_probability(encoded: Encoded) -> None:
+    with pytest.raises(ValueError, match="the head question-answering, whose logits share no"):
+        cache_outputs(small("question-answering"), encoded, Needs(logits=True), top_k=1)
 
 
 def test_the_top_logits_leave_their_share_to_the_others(encoded: Encoded, tmp_path: Path) -> None:

@@ -96,6 +96,9 @@ def test_results_say_everything(out: Path) -> None:
     (method,) = report["recipe"]["methods"]
     assert method["objective"]["terms"][0]["objective"]["type"] == "SoftTargets"
     assert {"commit", "machine", "wall_seconds"} <= set(report)
+    given = (from_pretrained(out / "teacher"), RECIPE.students[0], RECIPE.methods[0])
+    begun = arms.start(*given, seed=0)
+    assert report["begun"] == {"1-layer": begun.digest}
     assert {run["commit"] for run in runs} == {report["commit"]}
     assert report["teacher_training"]["commit"] == report["commit"]
 

@@ -202,6 +202,16 @@ def test_a_tokenizer_of_another_model(masked_lm: Path, tmp_path: Path) -> None:
     assert method.masking.mask_id == corpus.tokenizer.mask_token_id
 
 
+def test_a_corpus_that_is_too_small_says_how_small_it_is(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("One line.\nOne line.\n")
+    recipe = Pretraining(corpus=(str(tmp_path / "text.txt"),), held_out=1)
+    with pytest.raises(
+        ValueError, match=r"text\.txt: it has 1 different documents, and held_out is"
+    ):
+        recipe.run(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_mistyped_corpus_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"corpus 'nowhere\.txt' is neither a text file"):
         replace(MASKED_LM, corpus=("nowhere.txt",)).run(tmp_path / "out")

@@ -164,3 +164,27 @@ def test_a_student_with_a_tokenizer_of_its_own_is_told_apart_from_other_data(
     tokens = len(encoded.input_ids)
     with pytest.raises(ValueError, match=f"hidden are kept .* {tokens} in all.* {2 * tokens} oth"):
         per_token.read_as(own)
+
+
+def test_a_training_does_not_go_on_with_other_labels_or_another_teacher(
+    cached: CachedOutputs, encoded: Encoded, tmp_path: Path
+) -> None:
+    """The recipe may be the same, and a file that it names another one."""
+    begun = small("sequence-classification")
+    live = begun.replace(params=jax.tree.map(lambda x: 2 * x, begun.params))
+
+    def run(encoded: Encoded, teacher: Model | CachedOutputs) -> None:
+        how: Any = {"folder": tmp_path, "teachers": {"teacher": teacher}, "steps": 1}
+        fit(begun, encoded, SOFT, TRAINING, seed=0, **how)
+
+    run(encoded, cached)
+    run(encoded, cached)
+    assert encoded.labels is not None
+    for name, given in {
+        "labels": (replace(encoded, labels=1 - encoded.labels), cached),
+        r"teachers\.teacher": (encoded, replace(cached, digest="of another")),
+    }.items():
+        with pytest.raises(ValueError, match=f"begun with other settings: {name}: .* -> "):
+            run(*given)
+    with pytest.raises(ValueError, match=f"{cached.digest} -> {live.digest}"):
+        run(encoded, live)

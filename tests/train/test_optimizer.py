@@ -114,6 +114,26 @@ def test_lower_layers_learn_more_slowly(model: Model) -> None:
     assert set(flatten(layer_factors(model.table, 2, 1.0)).values()) == {1.0}
 
 
+def test_lamb_leaves_alone_what_has_no_gradient_yet(model: Model) -> None:
+    """A layer that waits for its turn, as MobileBERT's do: decay alone, at the size of the trust
+    ratio, would take it to nothing.
+    """
+    training = Training(optimizer="lamb", weight_decay=0.1)
+    optimizer = make_optimizer(model.table, training, layers=2)
+    trainables: Any = {"params": model.params, "aux": {}, "reparam": {}}
+    gradient = jax.tree.map(jnp.ones_like, trainables)
+    waiting = jax.tree.map(jnp.zeros_like, trainables["params"]["layer_1"])
+    gradient["params"]["layer_1"] = waiting
+    state = optimizer.init(trainables)
+    first: Any
+    first, state = optimizer.update(gradient, state, trainables)
+    assert not any(np.any(x) for x in jax.tree.leaves(first["params"]["layer_1"]))
+    assert all(np.any(x) for x in flatten(first["params"]["layer_0"]["attention"]).values())
+    turn = {**gradient, "params": jax.tree.map(jnp.ones_like, trainables["params"])}
+    second: Any = optimizer.update(turn, state, trainables)[0]
+    assert all(np.any(x) for x in jax.tree.leaves(second["params"]["layer_1"]))
+
+
 def test_lamb_moves_every_matrix_by_its_own_norm(model: Model) -> None:
     """Source: arXiv 1904.00962, algorithm 2: the update has the norm of the weights."""
     training = Training(optimizer="lamb", weight_decay=0.1)
