@@ -204,7 +204,8 @@ def test_a_tokenizer_of_another_model(masked_lm: Path, tmp_path: Path) -> None:
 
 def test_a_corpus_that_is_too_small_says_how_small_it_is(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("One line.\nOne line.\n")
-    recipe = Pretraining(corpus=(str(tmp_path / "text.txt"),), held_out=1)
+    corpus = (str(tmp_path / "text.txt"),)
+    recipe = Pretraining(corpus=corpus, held_out=1, training=Training())
     with pytest.raises(
         ValueError, match=r"text\.txt: it has 1 different documents, and held_out is"
     ):
