@@ -1,6 +1,8 @@
 """The commands that take a model folder, on a tiny model that is made here."""
 
+import json
 import logging
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +14,7 @@ from effjax import cache
 from effjax.cli import main
 from effjax.commands.torch_speed import torch_speed
 from effjax.data.wordpiece import train_wordpiece
+from effjax.files import write_json
 from effjax.hf import (
     SentenceEncoder,
     from_pretrained,
@@ -139,7 +142,23 @@ def test_evaluate_refuses_a_model_of_another_task(
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(tasks.TASKS, "toy/three", task)
         assert main(["evaluate", str(folder), "--task", "toy/three"]) == 2
-    assert "LABEL_0, LABEL_1; those of toy/three: a, b, c" in capsys.readouterr().err
+    said = "has the labels LABEL_0, LABEL_1; toy/three has a, b, c, in this order"
+    assert said in capsys.readouterr().err
+
+
+def test_evaluate_and_predict_refuse_labels_in_another_order(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as the task has, which would be scored as if they were its own."""
+    shutil.copytree(folder, "swapped")
+    config = json.loads((folder / "config.json").read_text())
+    names = {"id2label": {"0": "Positive", "1": "Negative"}}
+    write_json("swapped/config.json", config | names)
+    monkeypatch.setattr("effjax.data.submission.check_leaderboard", lambda task: None)
+    said = "has the labels Positive, Negative; toy/sentiment has negative, positive, in this order"
+    for command in ("evaluate", "predict"):
+        assert main([command, "swapped", "--task", "toy/sentiment"]) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_similarity_is_evaluated_with_the_pooling_of_the_folder(

@@ -173,11 +173,11 @@ def _load(folder: str, dtype: DType, task: "Task | None" = None) -> tuple["Model
     """The model with its tokenizer. Raises a ValueError if its labels are not the task's."""
     from effjax.hf import from_pretrained, load_tokenizer
     from effjax.models.base import Runtime
+    from effjax.train.labels import with_labels_of
 
     model = from_pretrained(folder, runtime=Runtime.auto(dtype))
-    if task is not None and len(model.config.labels) != max(1, len(task.labels)):
-        wanted, has = ", ".join(task.labels) or "one score", ", ".join(model.config.labels)
-        raise ValueError(f"{folder}: the model's labels are {has}; those of {task.name}: {wanted}")
+    if task is not None:
+        model = with_labels_of(task, model, folder)
     return model, load_tokenizer(folder)
 
 

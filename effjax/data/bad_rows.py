@@ -182,7 +182,7 @@ def check_score(name: str, value: Any, limits: tuple[float, float] | None = None
     text = text_form(value)
     low, high = limits or (-_LARGEST_SCORE, _LARGEST_SCORE)
     try:
-        score = float(text)
+        score = np.nan if "_" in text else float(text)  # Python reads 1_0 as 10
     except ValueError:
         score = np.nan
     if low <= score <= high:

@@ -91,7 +91,7 @@ FORMATS: dict[str, Format] = {
     "squad": Format(
         check_files,
         lambda task, folder, split, features, bad: squad.read_official(
-            file_of(task, folder, split), bad
+            file_of(task, folder, split), bad, version=task.name.partition("/")[2]
         ),
         lambda task, examples, features: squad.to_rows(examples),
         lambda task, rows, features, split: squad.from_rows(rows),

@@ -66,20 +66,28 @@ def score_text(task: Task, examples: Examples, encoded: Encoded, logits: np.ndar
 def score_answers(task: Task, questions: Questions, encoded: Windows, logits: np.ndarray) -> Score:
     """The best span over all windows of a question; in v2, none above the best threshold.
 
-    That threshold is the one that is best for these very questions, as the official script has it.
+    That threshold is the one that is best for these very questions, as the official script has it:
+    it says 0 also where it would be best to answer nothing, and then nothing is answered.
     """
     pair = logits[:, 0], logits[:, 1]
     found = answers(encoded, questions, *pair)
     metrics = evaluate_squad(questions, found)
     if "best_threshold" in metrics:
         best = {name: metrics[name] for name in ("best_f1", "best_threshold")}
-        found = answers(encoded, questions, *pair, null_threshold=metrics["best_threshold"])
+        silent = best["best_threshold"] == 0 and best["best_f1"] == share_without_answer(questions)
+        threshold = -np.inf if silent else best["best_threshold"]
+        found = answers(encoded, questions, *pair, null_threshold=threshold)
         metrics = evaluate_squad(questions, found) | best
     right = [
         exact_match(found.texts[name], [text for text, _ in golds] or [""]) == 1
         for name, golds in zip(questions.ids, questions.answers, strict=True)
     ]
     return Score(headline_first(task, metrics), np.asarray(right, bool))
+
+
+def share_without_answer(questions: Questions) -> float:
+    """The F1 of who answers nothing."""
+    return sum(not golds for golds in questions.answers) / len(questions)
 
 
 def score_tags(

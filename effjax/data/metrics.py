@@ -47,6 +47,9 @@ def spearman(predictions: np.ndarray, labels: np.ndarray) -> float:
     return _correlation(spearmanr, predictions, labels)
 
 
+OF_SCORES = ("pearson", "spearman")
+"""The metrics of regressions; the others are of classes."""
+
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     metric.__name__: metric for metric in (accuracy, f1, matthews, pearson, spearman)
 }

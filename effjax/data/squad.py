@@ -75,20 +75,29 @@ class Questions:
         )
 
 
-def read_official(path: str | Path, bad: BadRows = STOP) -> Questions:
+def read_official(
+    path: str | Path, bad: BadRows = STOP, *, version: str | None = None
+) -> Questions:
     """Reads an official JSON file, in file order; a file with `is_impossible` is v2.
 
     Args:
         path: train-v1.1.json, dev-v2.0.json and the like.
+        version: which SQuAD is expected, v1.1 or v2.0; None takes either.
         bad: What becomes of a question with a missing or empty field, a NUL, bytes that are not
             UTF-8, an id seen before, or a gold answer that is not at its place in the context.
 
     Raises:
-        ValueError: If the file is not SQuAD's JSON, holds no good question, or at a bad one, unless
-            it is skipped, with file and id.
+        ValueError: If the file is not SQuAD's JSON, is of another version, holds no good question,
+            or at a bad one, unless it is skipped, with file and id.
     """
     raw = list(_raw_questions(Path(path)))
     version_2 = any("is_impossible" in row for row in raw)
+    found, told = ("v2.0", "some") if version_2 else ("v1.1", "no")
+    if version not in (None, found):
+        raise ValueError(
+            f"{path}: this is SQuAD {found}, {told} question has `is_impossible`; {version} is "
+            "expected"
+        )
     places = ((_place(path, number, row), row) for number, row in enumerate(raw))
     found = parsed(places, partial(_check, version_2, set()))
     _, rows = bad.sift(Path(path), found, "questions")

@@ -23,7 +23,7 @@ from effjax.data.bad_rows import (
     parsed,
 )
 from effjax.data.examples import Examples
-from effjax.data.metrics import METRICS
+from effjax.data.metrics import METRICS, OF_SCORES
 from effjax.data.table_rows import endings, read_rows
 from effjax.data.tasks import Task
 
@@ -42,8 +42,8 @@ class TextFiles:
         labels: Class names in id order, as they stand in the files; empty for regression, where
             the label is a score.
         name: The task's name; None is the training file's name without its endings.
-        metrics: Names from `effjax.data.metrics`, headline first; empty for accuracy, or Pearson
-            and Spearman for regression.
+        metrics: Names from `effjax.data.metrics` that fit what is predicted, headline first; empty
+            for accuracy, or Pearson and Spearman for regression.
         on_bad: Whether the first bad row stops the reading, or bad rows are left out and counted.
 
     Raises:
@@ -74,6 +74,14 @@ class TextFiles:
             )
         if unknown := [name for name in self.metrics if name not in METRICS]:
             raise ValueError(f"unknown metric {unknown[0]!r}; allowed: {', '.join(METRICS)}")
+        fitting = [name for name in METRICS if (name in OF_SCORES) != bool(self.labels)]
+        if self.labels and len(self.labels) != 2:
+            fitting.remove("f1")
+        if wrong := [name for name in self.metrics if name not in fitting]:
+            what = f"{len(self.labels)} classes" if self.labels else "a score"
+            raise ValueError(
+                f"metric {wrong[0]!r} is not for {what}; allowed: {', '.join(fitting)}"
+            )
         check_choice(self.on_bad)
 
     def task(self) -> Task:

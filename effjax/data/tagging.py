@@ -5,12 +5,14 @@ sub-word, and comes back as one tag per word, so that a score always covers ever
 whatever the tokenizer or the longest length did to it.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
 import numpy as np
+from tokenizers.pre_tokenizers import ByteLevel
 
 from effjax.data.encode import IGNORED, Encoded
 
@@ -62,10 +64,12 @@ def encode_tags(tokenizer: Any, sentences: TaggedSentences, max_length: int | No
     """Tokenises word by word; the first sub-word of a word carries its tag.
 
     A word of which the tokenizer leaves nothing (a lone zero-width space) becomes its unknown
-    token: it has a tag, so something has to carry it.
+    token: it has a tag, so something has to carry it. Sentences are cut on the right.
 
     Args:
-        tokenizer: A Hugging Face fast tokenizer.
+        tokenizer: A Hugging Face fast tokenizer. A byte-level one reads the words as it would in
+            a text, with a space before each; in Hugging Face one asks for that with
+            `add_prefix_space=True`.
         sentences: Without tags, 0 stands for each, so that `decode_tags` knows where words are.
         max_length: As in `encode`; words cut off lose their tag.
 
@@ -76,7 +80,7 @@ def encode_tags(tokenizer: Any, sentences: TaggedSentences, max_length: int | No
     Raises:
         ValueError: If the tokenizer reads words unlike text.
     """
-    _check_spaces(tokenizer)
+    tokenizer = reading_words(tokenizer)
     options = {} if max_length is None else {"truncation": True, "max_length": max_length}
     types = "token_type_ids" in tokenizer.model_input_names
     words = _readable(tokenizer, sentences.tokens)
@@ -132,13 +136,25 @@ def decode_tags(
     return decoded
 
 
-def _check_spaces(tokenizer: Any) -> None:
-    """Byte-level tokenizers write the space into the token, and drop it from words unless told."""
-    split = tokenizer(["a", "a"], is_split_into_words=True, add_special_tokens=False)
-    if split["input_ids"] != tokenizer("a a", add_special_tokens=False)["input_ids"]:
+def reading_words(tokenizer: Any) -> Any:
+    """The same tokenizer, reading words as it reads them in a text, and cutting on the right.
+
+    Raises:
+        ValueError: If words stay other tokens than they are in a text.
+    """
+    found = copy.deepcopy(tokenizer)
+    found.truncation_side = "right"
+    spaces = found.backend_tokenizer.pre_tokenizer
+    if isinstance(spaces, ByteLevel):  # it writes the space into the token
+        spaces.add_prefix_space = found.add_prefix_space = True
+    words = found(["a", "a"], is_split_into_words=True, add_special_tokens=False)["input_ids"]
+    text = found("a a", add_special_tokens=False)["input_ids"]
+    if words != text:
         raise ValueError(
-            "encode_tags: the tokenizer reads words unlike text; load it with add_prefix_space=True"
+            f"encode_tags: the tokenizer reads the words a, a as tokens {words}, and their text as "
+            f"{text}; expected one that reads words as text"
         )
+    return found
 
 
 def _readable(tokenizer: Any, tokens: list[list[str]]) -> list[list[str]]:

@@ -1,7 +1,7 @@
 """Data and teacher of an experiment."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,12 +28,12 @@ from effjax.distill import (
 from effjax.files import write_json
 from effjax.models import create
 from effjax.models.base import Runtime
-from effjax.models.hf_config import numbered_labels
 from effjax.models.model import Model
 from effjax.recipe.provenance import commit, finish
 from effjax.recipe.spec import Teacher
 from effjax.train import fit
 from effjax.train.fitting import FitOptions
+from effjax.train.labels import label_names, with_labels_of
 from effjax.train.loop import Progress
 from effjax.train.mesh import gathered
 from effjax.train.processes import by_first, exists
@@ -165,13 +165,6 @@ def tokenizer_of(teacher: Teacher, train: AnyExamples) -> Any:
     return hf.load_tokenizer(teacher.source)
 
 
-def label_names(task: Task) -> tuple[str, ...] | None:
-    """What the outputs of a task's head are called; None where the head itself says that."""
-    if task.kind == "answers":
-        return None
-    return ("score",) if task.regression else task.labels
-
-
 def untrained_teacher(teacher: Teacher, data: Data) -> Model:
     """The teacher before it has seen the task: pretrained or new, with a new head; or as it is, if
     it was fine-tuned.
@@ -221,18 +214,7 @@ def fine_tuned_teacher(teacher: Teacher, task: Task) -> Model:
             f"{report.folder} is no fine-tuned model for {task.name}: it lacks "
             f"{', '.join(report.initialised)}"
         )
-    found, wanted = model.config.labels, label_names(task) or model.config.labels
-    named = found != numbered_labels(len(found)) and not task.regression
-    if len(found) != len(wanted) or (named and casefold(found) != casefold(wanted)):
-        raise ValueError(
-            f"{report.folder} has the labels {', '.join(found)}; {task.name} has "
-            f"{', '.join(wanted)}, in this order"
-        )
-    return model.replace(config=model.config.replace(labels=wanted))
-
-
-def casefold(names: Sequence[str]) -> list[str]:
-    return [name.casefold() for name in names]
+    return with_labels_of(task, model, report.folder)
 
 
 def train_teacher(

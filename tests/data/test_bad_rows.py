@@ -114,6 +114,7 @@ def test_the_choice_is_stop_or_skip():
         (lambda: check_text("t", "a\udce9"), "not UTF-8", "t is not UTF-8 text at character 1"),
         (lambda: check_class("y", 2, ("0", "1")), "unknown label", "y is '2'; allowed: 0, 1"),
         (lambda: check_score("y", "x"), "bad score", "y is 'x'; allowed: a finite number"),
+        (lambda: check_score("y", "1_0"), "bad score", "y is '1_0'; allowed: a finite number"),
         (lambda: check_score("y", "1e39"), "bad score", "y is '1e39'; allowed: a finite number"),
         (
             lambda: check_score("y", "5.1", (0.0, 5.0)),

@@ -154,6 +154,20 @@ def test_version_2_is_scored_at_its_best_threshold(tokenizer: Any) -> None:
     assert score.right.all()
 
 
+def test_version_2_answers_nothing_where_that_is_best(tokenizer: Any) -> None:
+    """The official threshold is then 0, which would answer where a span is surer than [CLS]."""
+    asked = Questions(["a", "b"], ["Who ?"] * 2, [CONTEXT] * 2, [(), ()], ["T"] * 2, [(), ()])
+    task = get_task("squad/v2.0")
+    examples, encoded = prepare(task, tokenizer, asked, 48)
+    assert isinstance(encoded, Windows)
+    logits = np.zeros((len(encoded.input_ids), 2))
+    for first in encoded.offsets[:-1]:
+        logits[first + 12] = 5.0
+    score = KINDS["answers"].score(task, examples, encoded, logits)
+    assert score.metrics["best_threshold"] == 0.0
+    assert score.metrics["f1"] == score.metrics["best_f1"] == 1.0
+
+
 def test_similarity_is_the_cosine_of_the_vectors_of_two_sentences(tokenizer: Any) -> None:
     texts = (["the cat", "a mat in Paris", "Berlin"], ["John", "the cat sat", "the mat"])
     task, golds = get_task("similarity/stsb"), np.array([4.5, 1.0, 2.0], np.float32)

@@ -52,6 +52,22 @@ def test_version_2_keeps_plausible_answers_apart(tmp_path: Path):
     assert questions.plausible == [(), (("Seine", 47),)]
 
 
+def test_a_file_of_the_other_version_is_refused(tmp_path: Path):
+    first, second = tmp_path / "1", tmp_path / "2"
+    first.mkdir()
+    second.mkdir()
+    of_1, of_2 = _write(first, _question()), _write(second, _impossible())
+    assert read_official(of_1, version="v1.1").version == "v1.1"
+    with pytest.raises(
+        ValueError, match=r"this is SQuAD v1\.1, no question has .*; v2\.0 is expected"
+    ):
+        read_official(of_1, version="v2.0")
+    with pytest.raises(
+        ValueError, match=r"this is SQuAD v2\.0, some question has .*; v1\.1 is exp"
+    ):
+        read_official(of_2, version="v1.1")
+
+
 BAD = {
     "no 'question'; the row has 'id', 'answers', ": {"id": "bad", "answers": [_gold("Paris")]},
     "no 'answers'; the row has": {"id": "bad", "question": "Why?"},

@@ -321,6 +321,18 @@ def test_an_unknown_suffix_is_refused_before_reading(name: str):
         ({"labels": ("pos",)}, r"labels is \('pos',\); needs two or more different names"),
         ({"labels": ("pos", "pos")}, "needs two or more different names"),
         ({"metrics": ("acuracy",)}, "unknown metric 'acuracy'; allowed: accuracy, f1"),
+        (
+            {"metrics": ("accuracy", "pearson")},
+            "metric 'pearson' is not for 2 classes; allowed: accuracy, f1, matthews$",
+        ),
+        (
+            {"labels": ("a", "b", "c"), "metrics": ("f1",)},
+            "metric 'f1' is not for 3 classes; allowed: accuracy, matthews$",
+        ),
+        (
+            {"labels": (), "metrics": ("accuracy",)},
+            "metric 'accuracy' is not for a score; allowed: pearson, spearman$",
+        ),
     ],
 )
 def test_bad_fields(changes: dict[str, Any], error: str):

@@ -1,5 +1,6 @@
 """Tagged sentences to token labels, and token logits back to one tag per word."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -126,16 +127,32 @@ def test_what_does_not_belong_together_is_refused(tokenizer):
 
 
 @pytest.mark.parametrize("prefix", [False, True])
-def test_byte_level_tokenizers_need_their_prefix_space(prefix: bool):
+def test_byte_level_tokenizers_read_a_space_before_each_word(prefix: bool):
     core = Tokenizer(models.BPE({"a": 0, "b": 1, "Ġ": 2}, [], unk_token="a"))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, add_prefix_space=prefix)
     rows = TaggedSentences([["a", "b"]], [np.array([3, 4], np.int32)], np.zeros(1, np.int32))
-    if prefix:
-        encoded = encode_tags(tokenizer, rows, None)
-        assert encoded.input_ids.tolist() == [2, 0, 2, 1]
-        assert encoded.labels is not None
-        assert encoded.labels.tolist() == [3, IGNORED, 4, IGNORED]
-    else:
-        with pytest.raises(ValueError, match="add_prefix_space=True"):
-            encode_tags(tokenizer, rows, None)
+    text = tokenizer("a b")["input_ids"]
+    encoded = encode_tags(tokenizer, rows, None)
+    assert encoded.input_ids.tolist() == [2, 0, 2, 1]
+    assert encoded.labels is not None
+    assert encoded.labels.tolist() == [3, IGNORED, 4, IGNORED]
+    assert tokenizer("a b")["input_ids"] == text  # one's own reads as it did
+
+
+def test_tokenizers_that_read_words_unlike_text_are_refused():
+    core = Tokenizer(models.WordLevel({"a": 0, "a a": 1}, unk_token="a"))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core)
+    rows = TaggedSentences([["a"]], [np.array([3], np.int32)], np.zeros(1, np.int32))
+    with pytest.raises(ValueError, match=r"words a, a as tokens \[0, 0\], and their text as \[1\]"):
+        encode_tags(tokenizer, rows, None)
+
+
+def test_a_sentence_is_cut_on_the_right_whatever_the_tokenizer_cuts(tokenizer):
+    left = copy.deepcopy(tokenizer)
+    left.truncation_side = "left"
+    one, other = (encode_tags(x, _sentences(), 4) for x in (tokenizer, left))
+    assert np.array_equal(one.input_ids, other.input_ids)
+    assert one.labels is not None and other.labels is not None
+    assert np.array_equal(one.labels, other.labels)
+    assert left.truncation_side == "left"
