@@ -105,6 +105,17 @@ def test_run_gives_the_recipe_its_overrides_and_folder(config: Path, tmp_path: P
     assert (tmp_path / "runs" / "small" / "learning_rate").read_text() == "0.0001 new"
 
 
+def test_every_command_has_the_compilation_cache(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before it runs: JAX reads where the cache is when it is imported."""
+    seen: list[str] = []
+    monkeypatch.setattr(cache, "enable", lambda: seen.append("on"))
+    monkeypatch.setattr("effjax.cli.parse", lambda arguments: lambda: seen.append("run"))
+    assert main(["run", str(config)]) == 0
+    assert seen == ["on", "run"]
+
+
 def test_run_help_is_about_the_recipe(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(config), "--help"]) == 0
     shown = capsys.readouterr().out

@@ -1,5 +1,6 @@
 """The commands that take a model folder, on a tiny model that is made here."""
 
+import importlib
 import json
 import logging
 import shutil
@@ -112,6 +113,17 @@ def test_predict_refuses_an_empty_file(folder: Path, capsys: pytest.CaptureFixtu
     assert main(["predict", str(folder), "in.txt"]) == 2
     assert "in.txt: no lines" in capsys.readouterr().err
     assert [path.name for path in Path().iterdir()] == ["in.txt"]
+
+
+def test_loading_initialises_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*given: object, **more: object) -> None:
+        raise AssertionError("arrays were initialised")
+
+    monkeypatch.setattr("flax.linen.Module.init", never)
+    monkeypatch.setattr(importlib.import_module("effjax.hf.read"), "init_row", never)
+    assert from_pretrained(folder).num_params
+    with pytest.raises(AssertionError, match="arrays were initialised"):
+        from_pretrained(folder, head="masked-lm")
 
 
 def test_evaluate_prints_the_metric_the_number_and_an_interval(

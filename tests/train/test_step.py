@@ -1,9 +1,9 @@
 """The step: parts of a batch, moving averages, steps that are left out."""
 
 import gc
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,9 @@ from effjax.data.batches import TrainBatches
 from effjax.data.encode import Encoded
 from effjax.data.layouts import Layout
 from effjax.distill import HiddenMSE, Piecewise, SoftTargets, TaskLoss, Weighted
+from effjax.distill.objective import Given, Term
 from effjax.models import Model, Outputs, Runtime
+from effjax.train import fit
 from effjax.train.step import KEPT, TrainState, _make_train_step, init_state, make_train_step
 from effjax.train.training import Training
 from effjax.tree import flatten
@@ -173,3 +175,27 @@ def test_a_model_for_inference_is_not_trained(model: Model) -> None:
     low = model.replace(runtime=Runtime(dtype="bfloat16")).for_inference()
     with pytest.raises(ValueError, match="training needs float32 parameters"):
         init_state(low, TASK, Training(), steps=1, seed=0, teachers={})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen(TaskLoss):
+    """Says for which shapes it was traced."""
+
+    shapes: ClassVar[list[tuple[int, ...]]] = []
+
+    def __call__(self, student: Outputs, given: Given) -> Term:
+        self.shapes.append(given.batch["input_ids"].shape)
+        return super().__call__(student, given)
+
+
+def test_a_step_is_compiled_once_for_each_shape_of_batches(
+    model: Model, encoded: Encoded, tmp_path: Path
+) -> None:
+    """In two epochs, whose batches are others, and in a second training."""
+    what = (model, encoded, Weighted(task=(1.0, Seen())), Training(epochs=2))
+    fits = [fit(*what, seed=seed, folder=tmp_path / str(seed)) for seed in (0, 1)]
+    assert [x.steps for x in fits] == [6, 6]
+    made: Any = {"encoded": encoded, "batch_size": 32, "pad_id": 0}
+    orders = [TrainBatches(seed=seed, **made) for seed in (0, 1)]
+    shapes = {part["input_ids"].shape for x in orders for i in range(6) for part in x[i]}
+    assert sorted(Seen.shapes) == sorted(shapes)
