@@ -4,6 +4,7 @@ import importlib
 import json
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ import pytest
 from effjax import cache
 from effjax.cli import main
 from effjax.commands.torch_speed import torch_speed
+from effjax.data.squad import Questions
 from effjax.data.wordpiece import train_wordpiece
 from effjax.files import write_json
 from effjax.hf import (
@@ -106,6 +108,26 @@ def test_predict_refuses_a_head_that_does_not_answer_lines(
     assert main(["predict", "tagger", "in.txt", "--out", "out.tsv"]) == 2
     assert "this model has 'token-classification'" in capsys.readouterr().err
     assert not Path("out.tsv").exists()
+
+
+def test_answers_are_written_as_the_official_scripts_read_them(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    context = "the film is not good , but a good end"
+    asked = Questions(["a", "b"], ["is it good", "the end"], [context] * 2, [(), ()], ["T"] * 2)
+    asked = replace(asked, plausible=[(), ()])
+    monkeypatch.setattr("effjax.data.datasets.load", lambda task, split, data_dir: asked)
+    assert main(["convert", str(folder), "reader", "--head", "question-answering"]) == 0
+    assert main(["predict", "reader", "--task", "squad/v2.0", "--out", "answers"]) == 0
+    found, odds = (
+        json.loads(Path(f"answers/{name}.json").read_text())
+        for name in ("predictions", "null_odds")
+    )
+    assert list(found) == list(odds) == ["a", "b"]
+    for name, text in found.items():
+        assert (text == "") == (odds[name] > 0) and text in context
+    assert main(["predict", str(folder), "--task", "squad/v2.0", "--out", "answers"]) == 2
+    assert "head 'sequence-classification'; squad/v2.0 wants" in capsys.readouterr().err
 
 
 def test_predict_refuses_an_empty_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 DType = Literal["float32", "bfloat16"]
 
+LONGEST = 512
+"""Tokens of an example, where nothing else is said and the model reads as many."""
+
 
 @dataclass(frozen=True)
 class Evaluate:
@@ -32,7 +35,7 @@ class Evaluate:
     """The task, such as glue/sst2; `effjax list tasks` shows all."""
     split: str | None = None
     """The split; the task's first development split if not given."""
-    max_length: int = 512
+    max_length: int = LONGEST
     """Tokens per example at most; longer texts are truncated, longer contexts read in windows."""
     batch_size: int = 32
     """Examples at a time."""
@@ -73,9 +76,14 @@ class Predict:
     the model is a regression. Line n of the output is of line n of the text: where that was bad and
     skipped, it is empty.
 
+    Of SQuAD, predictions.json and null_odds.json are written, as the official scripts read them; in
+    v2 the answer is empty where "no answer" scores better than every span.
+
     Example: effjax predict out/student reviews.txt --out predictions.tsv
 
     Example: effjax predict out/student --task glue/sst2 --out submission
+
+    Example: effjax predict runs/finetune_squad/model --task squad/v1.1 --out answers
     """
 
     folder: Positional[Annotated[str, arg(metavar="FOLDER")]]
@@ -87,7 +95,8 @@ class Predict:
     task: str | None = None
     """A task in place of a text file."""
     split: str | None = None
-    """One test split of the task; all of them if not given."""
+    """One test split of the task; all of them if not given. Of SQuAD, whose test questions are not
+    public, any split; the development split if not given."""
     on_bad: Literal["stop", "skip"] = "stop"
     """What to do at a line of text that is empty, is not UTF-8 or has a NUL byte: stop, or skip it
     and count it."""
@@ -133,6 +142,9 @@ class Predict:
         from effjax.data.tasks import get_task
 
         task = get_task(name)
+        if task.kind == "answers":
+            self._answers(task)
+            return
         check_leaderboard(task)
         splits = (self.split,) if self.split else task.test
         examples = {split: load(task, split, self.data_dir) for split in splits}
@@ -142,6 +154,26 @@ class Predict:
             for split, rows in examples.items()
         }
         write_submission(task, predictions, self.out)
+
+    def _answers(self, task: "Task") -> None:
+        from effjax.data.datasets import load
+        from effjax.data.kinds import KINDS, encode_questions
+        from effjax.data.spans import answers
+        from effjax.data.submission import write_answers
+        from effjax.train.evaluate import predict
+
+        asked = load(task, self.split or task.dev[0], self.data_dir)
+        model, tokenizer = _load(self.folder, self.dtype, task)
+        longest = model.config.max_length
+        if model.config.head != (head := KINDS[task.kind].head):
+            raise ValueError(
+                f"{self.folder} has the head {model.config.head!r}; {task.name} wants {head}"
+            )
+        windows = encode_questions(tokenizer, asked, min(LONGEST, longest))
+        logits = predict(model, windows, batch_size=self.batch_size)
+        threshold = 0.0 if asked.version == "v2.0" else None
+        found = answers(windows, asked, logits[:, 0], logits[:, 1], null_threshold=threshold)
+        write_answers(found, self.out)
 
 
 def label_lines(logits: np.ndarray, labels: tuple[str, ...]) -> list[str]:

@@ -1,4 +1,6 @@
-"""Submission files as GLUE's server takes them: `index<TAB>prediction`, one per test split."""
+"""Predictions in the files that official servers and scripts take: GLUE's `index<TAB>prediction`,
+one per test split, and SQuAD's answers by the question's id.
+"""
 
 import os
 from collections.abc import Mapping
@@ -6,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from effjax.data.spans import Predictions
 from effjax.data.tasks import Task
+from effjax.files import write_json
 
 
 def write_submission(
@@ -46,6 +50,23 @@ def write_submission(
         beside.write_text("\n".join(lines) + "\n", encoding="utf-8")
         os.replace(beside, folder / name)
     return [folder / name for name in contents]
+
+
+def write_answers(predictions: Predictions, folder: str | Path) -> list[Path]:
+    """Writes `predictions.json`, the answers by id; and `null_odds.json`, how much better "no
+    answer" scores than the best span, which evaluate-v2.0.py takes as its `--na-prob-file`.
+
+    Args:
+        folder: Made when it does not exist.
+
+    Returns:
+        The files written.
+    """
+    contents = {"predictions": predictions.texts, "null_odds": predictions.null_differences}
+    files = {Path(folder) / f"{name}.json": x for name, x in contents.items() if x is not None}
+    for file, content in files.items():
+        write_json(file, content)
+    return list(files)
 
 
 def check_leaderboard(task: Task) -> None:
