@@ -6,8 +6,8 @@ goes on; and `outputs.json`, which says of what teacher and of what tokens they 
 are over what it says as well, so that no shard of one teacher passes for another's.
 
 A teacher computes an example in the rows that it lies in. Where these are not those that it would
-have in a student's batch, its numbers differ in the last bits, as they do between any two batches:
-packed rows of short texts by up to 6.8e-6 in a logit of MiniLM.
+have in a student's batch, as where short texts are packed, its numbers differ in the last bits, as
+they do between any two batches.
 """
 
 import hashlib
