@@ -160,17 +160,19 @@ class Weighted:
         totals: Mapping[str, Array] | None = None,
         *,
         progress: float | Array = 0.0,
+        weights: Mapping[str, Array] | None = None,
     ) -> Loss:
         """The total and each term's mean.
 
         Args:
             found: from `measure`.
             totals: each term's sum of weights over a whole batch, of which `found` is a part.
+            weights: of some terms, in place of their own.
         """
         of = {name: None if totals is None else totals[name] for name in found}
         means = {name: term.mean(of[name]) for name, term in found.items()}
-        weights = {term.name: term.weight_at(progress) for term in self.terms}
-        return Loss(sum((weights[name] * x for name, x in means.items()), jnp.zeros(())), means)
+        own = {term.name: term.weight_at(progress) for term in self.terms} | dict(weights or {})
+        return Loss(sum((own[name] * x for name, x in means.items()), jnp.zeros(())), means)
 
     def init(
         self, key: jax.Array, student: EncoderConfig, teachers: Mapping[str, EncoderConfig]

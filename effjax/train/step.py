@@ -203,7 +203,8 @@ def train_step(
     *,
     reparam: Reparam | None = None,
 ) -> Step:
-    """The step as a pure function, not compiled; see `make_train_step`.
+    """The step as a pure function, not compiled; see `make_train_step`. It also takes weights for
+    terms of the objective, in place of their own.
 
     Args:
         places: where every parameter lies; None for one device.
@@ -229,10 +230,12 @@ def train_step(
         aux, key = trainables["aux"], keys["objective"]
         return objective.measure(aux, outputs, teachers, batch, progress=over, key=key)
 
-    def loss(trainables, live: Live, state: TrainState, part: Part, number: Array | None, totals):
+    def loss(
+        trainables, live: Live, state: TrainState, weights, part: Part, number: Array | None, totals
+    ):
         found = measure(live, trainables, state, part, number)
         over = state.schedule.progress(state.step)
-        result = objective.reduce(found, totals, progress=over)
+        result = objective.reduce(found, totals, progress=over, weights=weights)
         metrics = {"loss": result.total, **result.terms}
         if reparam is None:
             return result.total, metrics
@@ -243,10 +246,13 @@ def train_step(
         return result.total + extra["penalty"], metrics | extra
 
     def step(
-        state: TrainState, parts: tuple[Part, ...], live: Live | None = None
+        state: TrainState,
+        parts: tuple[Part, ...],
+        live: Live | None = None,
+        weights: Mapping[str, Array] | None = None,
     ) -> tuple[TrainState, StepMetrics]:
         live, gradient = live or {}, jax.grad(loss, has_aux=True)
-        backward = functools.partial(gradient, state.trainables, live, state)
+        backward = functools.partial(gradient, state.trainables, live, state, weights)
         if len(parts) == 1:
             grads, metrics = backward(parts[0], None, None)
         else:

@@ -49,6 +49,7 @@ def fit_together(
     *,
     seeds: Sequence[int],
     learning_rates: Sequence[float] | None = None,
+    weights: Sequence[Mapping[str, float]] | None = None,
     order: int,
     folder: Path,
     masking: Masking | None = None,
@@ -67,6 +68,8 @@ def fit_together(
         models: the students before training.
         seeds: of each student's dropout and learned projections.
         learning_rates: of each; None for that of `training`.
+        weights: of each, by the names of the objective's terms, as in ({"soft": 0.1}, {"soft":
+            0.9}), in place of what these have; None leaves all as they are.
         order: seed of batch order and masks, which all of them share.
         folder: as of `fit`; all students share one.
 
@@ -75,11 +78,14 @@ def fit_together(
 
     Raises:
         ValueError: as of `fit`; or the students are not of one shape, or not as many as seeds and
-            learning rates, or training is to stop early, or there are several processes.
+            learning rates, or training is to stop early, or there are several processes. Or weights
+            are of no term, or of other terms for one student than for another.
     """
     teachers, begun = teachers or {}, time.perf_counter()
     rates = learning_rates or [training.learning_rate] * len(seeds)
-    check_alike(models, seeds, rates, training)
+    weights = [dict(own) for own in weights or [{}] * len(seeds)]
+    check_alike(models, seeds, rates, weights, training)
+    check_weights(weights, objective)
     check_readers(models[0], teachers, encoded, masking)
     run, known = told_apart(teachers, objective, models[0].config)
     batches = batches_of(models[0], encoded, training, seed=order, masking=masking)
@@ -92,16 +98,17 @@ def fit_together(
     compiled = make_step_together(models[0], objective, training)
     live = {name: teacher.for_inference() for name, teacher in run.items()}
     peaks = jnp.asarray(rates, jnp.float32)
+    weighed = {name: jnp.asarray([own[name] for own in weights]) for name in weights[0]}
     names = [f"loss/{number}" for number in range(len(models))]
 
     def step(state: TrainState, parts: tuple[Batch, ...]) -> tuple[TrainState, StepMetrics]:
-        new, means, losses = compiled(state, taught(parts, known), live, peaks)
+        new, means, losses = compiled(state, taught(parts, known), live, peaks, weighed)
         return new, {**means, **dict(zip(names, losses, strict=True))}
 
     settings = {"models": models[0].config, "objective": objective, "training": training}
     settings |= {"seeds": tuple(seeds), "learning_rates": tuple(rates)}
     settings |= {"order": order, "steps": steps, "masking": masking}
-    settings |= learned_from(encoded, run | known)
+    settings |= {"weights": tuple(weights), **learned_from(encoded, run | known)}
     make = functools.partial(
         Loop,
         model=models[0],
@@ -124,13 +131,17 @@ def fit_together(
 
 
 def check_alike(
-    models: Sequence[Model], seeds: Sequence[int], rates: Sequence[float], training: Training
+    models: Sequence[Model],
+    seeds: Sequence[int],
+    rates: Sequence[float],
+    weights: Sequence[Mapping[str, float]],
+    training: Training,
 ) -> None:
     """Raises a ValueError for students that cannot be trained in one program."""
-    if not models or not len(models) == len(seeds) == len(rates):
+    if not models or not len(models) == len(seeds) == len(rates) == len(weights):
         raise ValueError(
-            f"together: {len(models)} students, {len(seeds)} seeds, {len(rates)} learning rates; "
-            "expected as many of each, one at least"
+            f"together: {len(models)} students, {len(seeds)} seeds, {len(rates)} learning rates, "
+            f"{len(weights)} times weights; expected as many of each, one at least"
         )
     if any(x.architecture is not models[0].architecture for x in models) or any(
         x.config != models[0].config or x.runtime != models[0].runtime for x in models
@@ -138,7 +149,8 @@ def check_alike(
         raise ValueError("together: the students differ in shape; expected one config for all")
     if bad := [rate for rate in rates if not (math.isfinite(rate) and rate > 0)]:
         raise ValueError(f"together: a learning rate is {bad[0]}; it must be above 0")
-    if len(set(zip(seeds, rates, strict=True))) < len(seeds):
+    own = [tuple(sorted(x.items())) for x in weights]
+    if len(set(zip(seeds, rates, own, strict=True))) < len(seeds):
         raise ValueError(f"together: seeds {list(seeds)} train the same student twice")
     if training.patience is not None:
         raise ValueError(
@@ -152,6 +164,22 @@ def check_alike(
         )
 
 
+def check_weights(weights: Sequence[Mapping[str, float]], objective: Weighted) -> None:
+    """Raises a ValueError for weights that are not of the same terms for all, or no numbers."""
+    names, known = set(weights[0]), {term.name for term in objective.terms}
+    if other := [dict(own) for own in weights if set(own) != names]:
+        raise ValueError(
+            f"together: one student has weights of {', '.join(names) or 'no term'}, another "
+            f"{other[0]}; expected the same terms for all"
+        )
+    if unknown := names - known:
+        raise ValueError(
+            f"together: there is no term {min(unknown)!r} to weigh; terms: {', '.join(known)}"
+        )
+    if bad := [own for own in weights if not all(map(math.isfinite, own.values()))]:
+        raise ValueError(f"together: the weights {bad[0]} are not all finite numbers")
+
+
 def stacked(states: Sequence[TrainState]) -> TrainState:
     """The states of all students as one, along a first axis of what is each student's own."""
     own = [{name: getattr(state, name) for name in OWN} for state in states]
@@ -159,9 +187,9 @@ def stacked(states: Sequence[TrainState]) -> TrainState:
 
 
 def make_step_together(model: Model, objective: Weighted, training: Training) -> StepTogether:
-    """The jitted function (state of all, parts, live, rates) -> (state, means of the metrics, loss
-    of each); the state is donated. Arguments as of `make_train_step`; `rates` [students] are the
-    learning rates at their peak.
+    """The jitted function (state of all, parts, live, rates, weights) -> (state, means of the
+    metrics, loss of each); the state is donated. Arguments as of `make_train_step`; `rates`
+    [students] are the learning rates at their peak, `weights` [students] by name those of terms.
     """
     constants = Training(**{name: getattr(training, name) for name in COMPILED})
     return _make_step_together(
@@ -180,14 +208,20 @@ def _make_step_together(
     pure = train_step(architecture, config, runtime, objective, training)
 
     def step(
-        state: TrainState, parts: tuple[Part, ...], live: Live, rates: Array
+        state: TrainState,
+        parts: tuple[Part, ...],
+        live: Live,
+        rates: Array,
+        weights: dict[str, Array] | None = None,
     ) -> tuple[TrainState, StepMetrics, list[Array]]:
-        def one(own: dict[str, Any], rate: Array) -> tuple[dict[str, Any], StepMetrics]:
+        def one(
+            own: dict[str, Any], rate: Array, weighed: dict[str, Array] | None
+        ) -> tuple[dict[str, Any], StepMetrics]:
             schedule = replace(state.schedule, peak=rate)
-            new, metrics = pure(replace(state, **own, schedule=schedule), parts, live)
+            new, metrics = pure(replace(state, **own, schedule=schedule), parts, live, weighed)
             return {name: getattr(new, name) for name in OWN}, metrics
 
-        own, metrics = jax.vmap(one)({name: getattr(state, name) for name in OWN}, rates)
+        own, metrics = jax.vmap(one)({name: getattr(state, name) for name in OWN}, rates, weights)
         means = {name: x.mean() for name, x in metrics.items()}
         return replace(state, **own, step=state.step + 1), means, list(metrics["loss"])
 

@@ -31,6 +31,7 @@ OBJECTIVE = Weighted(
 )
 TRAINING = Training(epochs=2, batch_size=16, learning_rate=1e-2, save_every=3)
 SEEDS, RATES = (4, 5, 5), (1e-2, 1e-2, 3e-3)
+WEIGHTS = ({"soft": 0.5, "task": 0.5}, {"soft": 0.5, "task": 0.5}, {"soft": 2.0, "task": 0.0})
 
 
 def student(seed: int) -> Model:
@@ -43,8 +44,8 @@ def student(seed: int) -> Model:
 def test_students_are_what_they_would_be_alone(
     model: Model, encoded: Encoded, tmp_path: Path, kind: str
 ) -> None:
-    """Dropout, heads, projections and learning rates of their own; batches and teacher shared,
-    which runs in the step or has been run before.
+    """Dropout, heads, projections, learning rates and weights of their own; batches and teacher
+    shared, which runs in the step or has been run before.
     """
     outputs = cache_outputs(model, encoded, Needs(logits=True, hidden=(2,)))
     shared = {"teachers": {"teacher": {"live": model, "known": outputs}[kind]}, "order": 9}
@@ -55,14 +56,17 @@ def test_students_are_what_they_would_be_alone(
         TRAINING,
         seeds=SEEDS,
         learning_rates=RATES,
+        weights=WEIGHTS,
         folder=tmp_path / "together",
         **shared,
     )
     looks = read_history(tmp_path / "together")
-    for i, (seed, rate) in enumerate(zip(SEEDS, RATES, strict=True)):
+    for i, (seed, rate, weights) in enumerate(zip(SEEDS, RATES, WEIGHTS, strict=True)):
         training = replace(TRAINING, learning_rate=rate)
+        terms = [replace(x, weight=weights.get(x.name, x.weight)) for x in OBJECTIVE.terms]
+        objective = Weighted(terms=tuple(terms))
         where = {"seed": seed, "folder": tmp_path / f"alone-{i}"}
-        alone = fit(student(seed), encoded, OBJECTIVE, training, **where, **shared)
+        alone = fit(student(seed), encoded, objective, training, **where, **shared)
         assert together[i].steps == alone.steps == 10
         ours, theirs = (flatten({"p": x.model.params, "a": x.aux}) for x in (together[i], alone))
         for path, array in theirs.items():
@@ -140,8 +144,17 @@ def test_students_go_on_where_they_were_stopped(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"seeds": (1,)}, "2 students, 1 seeds, 1 learning rates; expected as many of each"),
+        (
+            {"seeds": (1,)},
+            "2 students, 1 seeds, 1 learning rates, 1 times weights; expected as many",
+        ),
         ({"learning_rates": (1e-3, 0.0)}, "a learning rate is 0.0; it must be above 0"),
+        (
+            {"weights": ({}, {"soft": 1.0})},
+            r"weights of no term, another \{'soft': 1\.0\}; expected",
+        ),
+        ({"weights": ({"sof": 1.0}, {"sof": 2.0})}, "no term 'sof' to weigh; terms: .*soft"),
+        ({"weights": ({"soft": 1.0}, {"soft": np.nan})}, "the weights .*nan.* are not all finite"),
         ({"seeds": (1, 1)}, r"seeds \[1, 1\] train the same student twice"),
         ({"models": (student(0), small_model())}, "differ in shape; expected one config for all"),
         ({"training": replace(TRAINING, patience=1)}, "patience is 1, but students that are"),
