@@ -231,7 +231,9 @@ def test_the_accelerator_script_runs_on_a_cpu() -> None:
     assert kinds == list(product(("inference", "training"), ("late-division", "fused")))
     assert all(cell["tokens_per_second"] > 0 for cell in results["cells"])
     assert results["difference_of_fused_attention"]["bert-tiny 32"] < 0.05
-    packed, padded = results["input"]
+    inputs = {(entry["layout"], entry["attention"]): entry for entry in results["input"]}
+    assert set(inputs) == set(product(("packed", "padded"), ("late-division", "fused")))
+    packed, padded = (inputs[layout, "late-division"] for layout in ("packed", "padded"))
     assert packed["shapes"] <= padded["shapes"] < packed["batches"] == padded["batches"]
     assert all(entry["ratio"] > 0.5 for entry in results["input"])
     assert results["machine"]["device"]

@@ -4,8 +4,9 @@
 
 * `cells`: tokens per second of full rows, plain and with fused attention, against the bars set for
   an H200. Training is without dropout of attention weights, which no fused kernel has.
-* `input`: a training on short examples, packed and padded: real tokens per second, and how much
-  longer it takes than with all batches made beforehand, which should be 3 % at most.
+* `input`: a training on short examples, packed and padded, with either attention: real tokens per
+  second, and how much longer it takes than with all batches made beforehand, which should be 3 % at
+  most.
 
 Not yet run on an accelerator. On a CPU it can be tried out with `--models bert-tiny --lengths 32
 --tokens 128 --samples 2 --examples 64`.
@@ -135,9 +136,11 @@ def short_examples(count: int) -> Encoded:
     return Encoded(ids, np.zeros_like(ids), offsets, index % 2, index)
 
 
-def measure_input(cell: Cell, layout: Layout, settings: Settings) -> dict[str, Any]:
+def measure_input(
+    cell: Cell, layout: Layout, attention: Attention, settings: Settings
+) -> dict[str, Any]:
     """A pass over short examples as they come, against one with all batches on the device."""
-    model, encoded = build(cell, "late-division"), short_examples(settings.examples)
+    model, encoded = build(cell, attention), short_examples(settings.examples)
     size = max(1, int(settings.tokens // encoded.lengths.mean()))
     training = Training(batch_size=size, layout=layout)
     batches = TrainBatches(encoded=encoded, batch_size=size, seed=0, pad_id=0, layout=layout)
@@ -161,6 +164,7 @@ def measure_input(cell: Cell, layout: Layout, settings: Settings) -> dict[str, A
     return {
         "model": cell.model,
         "layout": layout,
+        "attention": attention,
         "batches": batches.per_epoch,
         "shapes": len({batch["input_ids"].shape for (batch,) in made}),
         "tokens_per_second": float(len(encoded.input_ids) / np.median(real)),
@@ -186,11 +190,11 @@ def main() -> None:
             cells.append(measure(Cell(mode=mode, **shape), form, settings.samples))
             rate = cells[-1]["tokens_per_second"]
             print(f"{model} {mode} {length} {form}: {rate:,.0f} tokens/s", file=sys.stderr)
-    for model, layout in itertools.product(settings.models, layouts):
+    for model, layout, form in itertools.product(settings.models, layouts, forms):
         cell = Cell(model=model, mode="training", dtype="bfloat16", batch=1, length=64)
-        inputs.append(measure_input(cell, layout, settings))
+        inputs.append(measure_input(cell, layout, form, settings))
         rate, ratio = inputs[-1]["tokens_per_second"], inputs[-1]["ratio"]
-        print(f"{model} {layout} input: {rate:,.0f} tokens/s, {ratio:.3f}", file=sys.stderr)
+        print(f"{model} {layout} {form}: {rate:,.0f} tokens/s, {ratio:.3f}", file=sys.stderr)
     found = {"cells": cells, "input": inputs, "difference_of_fused_attention": agreement}
     print(json.dumps({"machine": jax_backend.describe(), **found}, indent=1))
 
