@@ -13,6 +13,7 @@ from effjax.data.layouts import BUCKETS, WIDTHS, Batch, Layout, packed_batches, 
 from effjax.data.metrics import Difference, decide, evaluate, paired_bootstrap, wilson_interval
 from effjax.data.submission import write_submission
 from effjax.data.tables import TextFiles
+from effjax.data.tagged_files import TaggedFiles
 from effjax.data.tasks import TASKS, Task, get_task
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Encoded",
     "Examples",
     "Layout",
+    "TaggedFiles",
     "Task",
     "TextFiles",
     "TrainBatches",

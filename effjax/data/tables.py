@@ -14,9 +14,7 @@ import numpy as np
 from effjax.data.bad_rows import (
     BadRow,
     BadRows,
-    OnBad,
     check_cells,
-    check_choice,
     check_class,
     check_score,
     check_text,
@@ -24,44 +22,38 @@ from effjax.data.bad_rows import (
 )
 from effjax.data.examples import Examples
 from effjax.data.metrics import METRICS, OF_SCORES
+from effjax.data.own_files import OwnFiles
 from effjax.data.table_rows import endings, read_rows
 from effjax.data.tasks import Task
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextFiles:
-    """Labelled texts in files of one's own.
+class TextFiles(OwnFiles):
+    """Labelled texts in files of one's own, of which the names' endings give the format; that of
+    the test split may lack the label column.
 
     Args:
-        train: File of the training split; the name's ending gives the format.
-        validation: File of the validation split, if there is one.
-        test: File of the test split, if there is one; it may lack the label column.
         text: Column of the text, or the two columns of a pair.
         label: Column of the label. Numbers and booleans in .jsonl and .parquet are matched by
             their JSON form: `1`, `true`.
         labels: Class names in id order, as they stand in the files; empty for regression, where
             the label is a score.
-        name: The task's name; None is the training file's name without its endings.
         metrics: Names from `effjax.data.metrics` that fit what is predicted, headline first; empty
             for accuracy, or Pearson and Spearman for regression.
-        on_bad: Whether the first bad row stops the reading, or bad rows are left out and counted.
+        train, validation, test, name, on_bad: As of `OwnFiles`.
 
     Raises:
         ValueError: If a field has a value it cannot have; the line names both.
     """
 
-    train: str
-    validation: str | None = None
-    test: str | None = None
     text: tuple[str, ...]
     label: str
     labels: tuple[str, ...]
-    name: str | None = None
     metrics: tuple[str, ...] = ()
-    on_bad: OnBad = "stop"
 
     def __post_init__(self) -> None:
-        for file in self._files.values():
+        super().__post_init__()
+        for file in self.files.values():
             endings(Path(file))
         columns = (*self.text, self.label)
         if len(self.text) not in (1, 2):
@@ -82,22 +74,17 @@ class TextFiles:
             raise ValueError(
                 f"metric {wrong[0]!r} is not for {what}; allowed: {', '.join(fitting)}"
             )
-        check_choice(self.on_bad)
 
     def task(self) -> Task:
         """The task that these files make."""
-        name = self.name or endings(Path(self.train))[0]
         by_kind = ("accuracy",) if self.labels else ("pearson", "spearman")
         return Task(
-            name=name,
-            title=name,
+            **self.fields(endings(Path(self.train))[0]),
             text=self.text,
             columns=self.text,
             labels=self.labels,
             spelling=self.labels,
             label_column=self.label,
-            dev=("validation",) if self.validation is not None else (),
-            test=("test",) if self.test is not None else (),
             metrics=self.metrics or by_kind,
         )
 
@@ -114,7 +101,7 @@ class TextFiles:
                 unless they are skipped, at the first bad row, with file and row: the line a row
                 begins at, or in .parquet its number from 1.
         """
-        path = self._path(split)
+        path = self.path(split)
         labelled = split != "test" or self._has_labels(path)
         columns = (*self.text, self.label) if labelled else self.text
         found = parsed(read_rows(path, columns), lambda cells: self._parse(cells, columns))
@@ -126,19 +113,6 @@ class TextFiles:
             np.asarray(labels, dtype) if labelled else None,
             np.asarray(idx, np.int32),
         )
-
-    @property
-    def _files(self) -> dict[str, str]:
-        files = {"train": self.train, "validation": self.validation, "test": self.test}
-        return {split: file for split, file in files.items() if file is not None}
-
-    def _path(self, split: str) -> Path:
-        if split not in self._files:
-            raise ValueError(f"no file for split {split!r}; there is {', '.join(self._files)}")
-        path = Path(self._files[split])
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such file; it is to hold the split {split!r}")
-        return path
 
     def _has_labels(self, path: Path) -> bool:
         """Whether any row has a label; which rows then lack one is the business of `_parse`."""

@@ -11,6 +11,7 @@ from typing import Literal
 from effjax import hf, measure
 from effjax.data.kinds import KINDS
 from effjax.data.tables import TextFiles
+from effjax.data.tagged_files import TaggedFiles
 from effjax.data.tasks import Task
 from effjax.distill import Augmentation, CachedOutputs, Needs
 from effjax.models.base import Runtime
@@ -46,7 +47,7 @@ class Distillation:
 
     Attributes:
         task: name of the task, "glue/sst2" (`effjax list tasks`); or files of one's own, as
-            `effjax.data.TextFiles`.
+            `effjax.data.TextFiles` or `TaggedFiles`.
         splits: labelled splits that everything is evaluated on.
         held_out: training examples set aside before anything is trained, as one more evaluation
             set.
@@ -75,7 +76,7 @@ class Distillation:
         latency: (batch, length) shapes at which teacher and students are timed side by side.
     """
 
-    task: str | TextFiles
+    task: str | TextFiles | TaggedFiles
     splits: tuple[str, ...]
     held_out: int = 0
     transfer: int | None = None

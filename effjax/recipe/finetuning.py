@@ -11,6 +11,7 @@ from rich.table import Table
 
 from effjax.data.kinds import Score
 from effjax.data.tables import TextFiles
+from effjax.data.tagged_files import TaggedFiles
 from effjax.distill import TaskLoss, Weighted
 from effjax.files import write_json
 from effjax.hf.source import read_object
@@ -36,7 +37,7 @@ class Finetuning:
 
     Attributes:
         task: name of the task, "glue/mrpc" (`effjax list tasks`); or files of one's own, as
-            `effjax.data.TextFiles`.
+            `effjax.data.TextFiles` or `TaggedFiles`.
         splits: labelled splits that it is evaluated on; the first one is what early stopping looks
             at.
         source: a Hugging Face hub id or folder.
@@ -47,7 +48,7 @@ class Finetuning:
         published: scores of papers to compare with, by what they are of; copied into the results.
     """
 
-    task: str | TextFiles
+    task: str | TextFiles | TaggedFiles
     splits: tuple[str, ...]
     source: str
     training: Training

@@ -14,6 +14,7 @@ from effjax.data.encode import Encoded
 from effjax.data.examples import AnyExamples, Examples, split_off
 from effjax.data.kinds import KINDS, Prepared, prepare
 from effjax.data.tables import TextFiles
+from effjax.data.tagged_files import TaggedFiles
 from effjax.data.tasks import Task, get_task
 from effjax.data.wordpiece import train_wordpiece
 from effjax.distill import (
@@ -90,13 +91,13 @@ class Splits:
         )
 
 
-def opened(source: str | TextFiles) -> tuple[Task, Callable[[str], AnyExamples]]:
+def opened(source: str | TextFiles | TaggedFiles) -> tuple[Task, Callable[[str], AnyExamples]]:
     """A recipe's task, known by name or as files of one's own, and what reads a split of it.
 
     Raises:
         ValueError: there is no such task, or it has no head to train.
     """
-    if isinstance(source, TextFiles):
+    if isinstance(source, TextFiles | TaggedFiles):
         return source.task(), source.read
     task = get_task(source)
     if KINDS[task.kind].head is None:
@@ -114,7 +115,7 @@ def labelled(task: Task, split: str, examples: AnyExamples) -> AnyExamples:
 
 
 def prepare_data(
-    source: str | TextFiles,
+    source: str | TextFiles | TaggedFiles,
     teacher: Teacher,
     *,
     splits: tuple[str, ...],

@@ -10,6 +10,7 @@ from effjax.data.encode import Encoded
 from effjax.data.examples import split_off
 from effjax.data.kinds import prepare
 from effjax.data.tables import TextFiles
+from effjax.data.tagged_files import TaggedFiles
 from effjax.measure import LatencyTable
 from effjax.models.base import Runtime
 from effjax.models.costs import Costs
@@ -41,7 +42,7 @@ class Pruning:
 
     Attributes:
         task: name of the task, "glue/sst2" (`effjax list tasks`); or files of one's own, as
-            `effjax.data.TextFiles`.
+            `effjax.data.TextFiles` or `TaggedFiles`.
         splits: labelled splits that everything is evaluated on.
         held_out: training examples set aside before anything is trained, as one more evaluation
             set.
@@ -64,7 +65,7 @@ class Pruning:
         wandb_project: logs go to this project on Weights & Biases too.
     """
 
-    task: str | TextFiles
+    task: str | TextFiles | TaggedFiles
     splits: tuple[str, ...]
     held_out: int = 0
     transfer: int | None = None

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from effjax import hf
-from effjax.data import TextFiles, toy
+from effjax.data import TaggedFiles, TextFiles, toy
 from effjax.data.squad import Questions
 from effjax.data.tasks import get_task
 from effjax.data.wordpiece import train_wordpiece
@@ -152,6 +152,27 @@ def test_files_of_ones_own_are_a_task(recipe: Finetuning, tmp_path: Path) -> Non
     assert report["runs"][0]["steps"] == 2
     assert report["scores"]["validation"]["accuracy"]["mean"] in np.arange(51) / 50
     assert hf.from_pretrained(out / "model").config.labels == ("sad", "glad")
+
+
+def test_tagged_words_of_ones_own_are_a_task(recipe: Finetuning, tmp_path: Path) -> None:
+    """Every noun of the generated language is an entity."""
+    words = {"film": "B-THING", "plot": "B-THING", "script": "B-THING"}
+    for name, split in {"words": "train", "dev": "validation"}.items():
+        texts = toy.examples(split, size=40).texts[0]
+        lines = ["\n".join(f"{x} {words.get(x, 'O')}" for x in text.split()) for text in texts]
+        (tmp_path / f"{name}.txt").write_text("\n\n".join(lines) + "\n")
+    files = TaggedFiles(
+        train=str(tmp_path / "words.txt"),
+        validation=str(tmp_path / "dev.txt"),
+        types=("THING",),
+    )
+    once = replace(recipe.training, epochs=1)
+    replace(recipe, task=files, training=once, seeds=(0,)).run(tmp_path / "out")
+    report = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert (report["task"], report["metric"]) == ("words", "f1")
+    assert report["examples"] == {"train": 40, "validation": 40}
+    labels = hf.from_pretrained(tmp_path / "out" / "model").config.labels
+    assert labels == ("O", "B-THING", "I-THING")
 
 
 def test_what_cannot_be_trained_or_evaluated_is_refused_at_once(
