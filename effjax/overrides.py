@@ -165,6 +165,14 @@ def _annotations(kind: type) -> dict[str, Any]:
 
 
 def _docs(kind: type) -> dict[str, str]:
+    # Those of the records that it is made from, and its own.
+    found: dict[str, str] = {}
+    for one in reversed(kind.__mro__):
+        found |= _own_docs(one) if dataclasses.is_dataclass(one) else {}
+    return found
+
+
+def _own_docs(kind: type) -> dict[str, str]:
     # The "Args:" of the class docstring, or a string under the field, or the comment after it.
     try:
         comments = dict(re.findall(r"^\s+(\w+): .*?\S\s+# (.+)$", inspect.getsource(kind), re.M))
