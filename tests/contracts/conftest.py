@@ -2,8 +2,8 @@
 
 Some of that is slow (`pytest -m slow`, which CI runs too). All of BERT's is fast. Of the others,
 contracts that are compiled or traced for each head are fast without one, trained with that for
-classes of examples, and of those in `ONE_OF` one variant is; of an architecture that is another's
-code under other names, what depends on names alone is fast.
+classes of examples, and of those in `ONE_OF` one variant is. Of an architecture that is another's
+code under other names, only what depends on names is run.
 """
 
 from collections.abc import Callable
@@ -57,18 +57,21 @@ ONE_OF = {
 """Contracts that take long, of which one variant is fast: which parameter has which value."""
 
 SIBLINGS = ("xlm-roberta", "camembert")
-"""RoBERTa under other names."""
+"""RoBERTa under other names (`test_siblings_differ_in_names_alone`)."""
 
-NAMES = ("test_config", "test_table", "test_whole_model")
+NAMES = ("test_config", "test_table", "test_whole_model", "test_a_dense_folder")
 """Contracts, or files of them, that depend on these."""
+
+
+def is_another_s(test: str, name: str) -> bool:
+    """Whether a contract runs the code that it has run for RoBERTa, on arrays of the same names."""
+    return name in SIBLINGS and not any(part in test for part in NAMES)
 
 
 def is_slow(test: str, name: str, params: dict[str, Any]) -> bool:
     """Whether a contract is left to the slow tests, given its file and name, and the architecture's
     name.
     """
-    if name in SIBLINGS:
-        return not any(part in test for part in NAMES)
     if name == "bert":
         return False
     for contract, (parameter, value) in ONE_OF.items():
@@ -84,14 +87,19 @@ def is_slow(test: str, name: str, params: dict[str, Any]) -> bool:
 
 
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    repeated: list[pytest.Item] = []
     for item in items:
         if item.path.parent.name != "contracts" or not isinstance(item, pytest.Function):
             continue
         params: dict[str, Any] = item.callspec.params if hasattr(item, "callspec") else {}
-        test = f"{item.path.stem}::{item.originalname}"
-        if "name" in params and is_slow(test, params["name"], params):
+        test, name = f"{item.path.stem}::{item.originalname}", params.get("name")
+        if name is not None and is_another_s(test, name):
+            repeated.append(item)
+        elif name is not None and is_slow(test, name, params):
             item.add_marker(pytest.mark.slow)
+    config.hook.pytest_deselected(items=repeated)
+    items[:] = [item for item in items if item not in repeated]
 
 
 @pytest.fixture(scope="session")
