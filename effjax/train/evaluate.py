@@ -57,7 +57,7 @@ def ready(
     """A model for inference, the mesh that it lies over, None for one device, and its batches."""
     model = model.for_inference()
     mesh = mesh_of(model.params)
-    share = ALL if mesh is None else Share(multiple=share_of(mesh).multiple)
+    share = ALL if mesh is None else Share.whole(share_of(mesh).multiple)
     pad_id, chunk = model.config.pad_token_id, model.runtime.chunk_tokens
     batches = eval_batches(encoded, batch_size, pad_id=pad_id, tokens=chunk, share=share)
     return model.replace(params=gathered_once(model.params)), mesh, batches

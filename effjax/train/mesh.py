@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 import optax
+from jax.experimental.mesh_utils import create_device_mesh
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from effjax.data.layouts import Share
@@ -59,7 +60,7 @@ class Mesh:
         """The mesh over these devices, all of them by default.
 
         Raises:
-            ValueError: its axes do not fit the number of devices.
+            ValueError: its axes do not fit the number of devices, or how these are wired.
         """
         devices = jax.devices() if devices is None else devices
         copy = self.fsdp * self.tensor
@@ -70,7 +71,11 @@ class Mesh:
                 f"there are {len(devices)} devices"
             )
         shape, names = (data, self.fsdp, self.tensor), ("data", "fsdp", "tensor")
-        return jax.make_mesh(shape, names, axis_types=(AxisType.Auto,) * 3, devices=devices)
+        try:
+            placed = create_device_mesh(shape, devices, allow_split_physical_axes=True)
+        except NotImplementedError as error:
+            raise ValueError(f"mesh: {data} x {self.fsdp} x {self.tensor}: {error}") from error
+        return jax.sharding.Mesh(placed, names, axis_types=(AxisType.Auto,) * 3)
 
 
 def spec(row: Row, sizes: Mapping[str, int]) -> PartitionSpec:
@@ -175,11 +180,13 @@ def place_parts(parts: Iterable[Part], mesh: jax.sharding.Mesh) -> tuple[Part, .
 
 
 def share_of(mesh: jax.sharding.Mesh) -> Share:
-    """The rows of a batch that this process's devices work on."""
-    rows = mesh.shape["data"] * mesh.shape["fsdp"]
-    places = NamedSharding(mesh, BATCH).addressable_devices_indices_map((rows,)).values()
-    own = sorted({index[0].indices(rows)[0] for index in places if index})
-    return Share(own[0] // len(own), rows // len(own), rows)
+    """The rows of a batch that this process's devices work on, which lie anywhere among them: JAX
+    arranges a TPU's devices by its wires.
+    """
+    rows = mesh.devices.reshape(-1, mesh.shape["tensor"])
+    process = jax.process_index()
+    own = [i for i, row in enumerate(rows) if any(d.process_index == process for d in row)]
+    return Share(tuple(own), len(rows))
 
 
 def mesh_of(params: Params) -> jax.sharding.Mesh | None:

@@ -144,12 +144,17 @@ def test_rows_and_not_examples_are_shared_out_to_the_parts(encoded: Encoded):
 @pytest.mark.parametrize("layout", ["packed", "padded"])
 def test_the_shares_of_all_processes_are_the_batch(encoded: Encoded, layout: Layout):
     examples = np.arange(20, 39)
-    (whole,) = ASSEMBLE[layout](encoded, examples, 1, 19, PAD, Share(multiple=4))
-    shares = [ASSEMBLE[layout](encoded, examples, 1, 19, PAD, Share(i, 2, 4))[0] for i in range(2)]
+    (whole,) = ASSEMBLE[layout](encoded, examples, 1, 19, PAD, Share.whole(4))
+    shares = [
+        ASSEMBLE[layout](encoded, examples, 1, 19, PAD, Share(own, 4))[0]
+        for own in ((0, 2), (1, 3))  # as on a TPU
+    ]
     assert len(whole["token"]) % 4 == 0
     for name, array in whole.items():
         if array.ndim == 2:
-            assert np.array_equal(np.concatenate([share[name] for share in shares]), array)
+            blocks = [np.split(share[name], 2) for share in shares]
+            both = [block for pair in zip(*blocks, strict=True) for block in pair]
+            assert np.array_equal(np.concatenate(both), array)
         else:
             assert all(np.array_equal(share[name], array) for share in shares)
 

@@ -140,8 +140,8 @@ def test_what_finds_no_room_is_left_as_it_was(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_two_processes_mask_as_one(encoded: Encoded):
-    whole = batches(encoded, share=Share(0, 1, 2))[7]
-    halves = [batches(encoded, share=Share(i, 2, 2))[7] for i in (0, 1)]
+    whole = batches(encoded, share=Share.whole(2))[7]
+    halves = [batches(encoded, share=Share((i,), 2))[7] for i in (0, 1)]
     for name in ("input_ids", "labels", "predicted"):
         both = np.concatenate([half[0][name] for half in halves])
         assert np.array_equal(both, whole[0][name])

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,8 @@ def small_method(name: str) -> Method:
 def main() -> None:
     if "process" in options:
         jax.distributed.initialize(options["address"], 2, options["process"])
+        mixed = sorted(jax.devices(), key=lambda device: device.id % 2)  # as on a TPU
+        Mesh.build = partialmethod(Mesh.build, devices=mixed)  # pyright: ignore[reportAttributeAccessIssue]
     loop.LOG_EVERY = 1
     limit_at, limit = options.get("file_limit", (None, 0))
     slow_from, seconds = options.get("slow", (math.inf, 0))

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from jax.sharding import PartitionSpec
 
 from effjax.models import Model
 from effjax.train.logs import Record, read_history, without_speed
-from effjax.train.mesh import Mesh, spec, whole
+from effjax.train.mesh import Mesh, share_of, spec, whole
 
 SCRIPT = Path(__file__).with_name("small_run.py")
 STEPS = {"epochs": 2, "skip_spikes": 1e3, "ema": 0.5}
@@ -101,8 +102,9 @@ def test_a_run_goes_on_over_another_mesh(alone: Result, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_two_processes_stop_together_and_one_goes_on(alone: Result, tmp_path: Path) -> None:
-    """Four devices each, over 4x2. Only the second process is asked to end, after step 2; both stop
-    after one step, which the first has not reached when it hears of it. One device does the rest.
+    """Every other of eight devices each, over 4x2. Only the second process is asked to end, after
+    step 2; both stop after one step, which the first has not reached when it hears of it. One
+    device does the rest.
     """
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -142,3 +144,50 @@ def test_a_mesh_must_fit_the_devices() -> None:
         Mesh(fsdp=2).build()
     with pytest.raises(ValueError, match="mesh: tensor is 0; it must be 1 or more"):
         Mesh(tensor=0)
+
+
+@dataclass(frozen=True)
+class Chip:
+    """What JAX reads of a TPU's chip to arrange it."""
+
+    id: int
+    process_index: int
+    coords: tuple[int, int, int]
+    device_kind: str = "TPU v4"
+    platform: str = "tpu"
+    core_on_chip: int = 0
+
+
+def pod(*dims: int) -> list[Chip]:
+    """A slice whose hosts have 2 x 2 x 1 chips each, the usual order of devices."""
+    x, y, z = dims
+    places = [(a, b, c) for c in range(z) for b in range(y) for a in range(x)]
+    hosts = {place: (place[0] // 2, place[1] // 2, place[2]) for place in places}
+    number = {host: i for i, host in enumerate(sorted(set(hosts.values()), key=lambda h: h[::-1]))}
+    chips = [Chip(i, number[hosts[place]], place) for i, place in enumerate(places)]
+    return sorted(chips, key=lambda chip: chip.process_index)
+
+
+@pytest.mark.parametrize(
+    ("dims", "mesh", "first"),
+    [
+        ((2, 2, 4), Mesh(), (0, 4, 8, 12)),
+        ((2, 2, 4), Mesh(fsdp=16), (0, 4, 8, 12)),
+        ((2, 2, 2), Mesh(), (0, 2, 4, 6)),
+        ((2, 2, 4), Mesh(fsdp=4), (0, 1, 2, 3)),
+        ((4, 4, 1), Mesh(fsdp=2, tensor=2), None),
+    ],
+)
+def test_hosts_of_a_pod_share_the_rows_of_a_batch(
+    dims: tuple[int, ...], mesh: Mesh, first: tuple[int, ...] | None, monkeypatch: Any
+) -> None:
+    """Each row is of one host, which need not have its neighbours."""
+    chips = pod(*dims)
+    built, shares = mesh.build(chips), []
+    for process in {chip.process_index for chip in chips}:
+        monkeypatch.setattr("jax.process_index", lambda process=process: process)
+        shares.append(share_of(built))
+    assert first is None or shares[0].blocks == first
+    rows = len(chips) // mesh.tensor
+    assert sorted(row for share in shares for row in share.blocks) == list(range(rows))
+    assert {share.multiple for share in shares} == {rows}
