@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from effjax.data.batches import TrainBatches
-from effjax.data.layouts import Batch
+from effjax.data.layouts import Batch, Share
 from effjax.models.model import Model
 from effjax.train.checkpoint import Checkpoints, Saved
 from effjax.train.claim import claim
 from effjax.train.logs import Logs, open_logs, to_record
-from effjax.train.processes import is_first
+from effjax.train.processes import by_first, is_first
 from effjax.train.run_folder import Interrupted, Interruption, hold, save_batch
 from effjax.train.step import StepMetrics, TrainState
 from effjax.train.training import Training
@@ -62,12 +62,13 @@ def completed(
         make: the loop, but for what this opens.
     """
     with ExitStack() as stack:
+        interruption = stack.enter_context(Interruption())  # left last, when all is saved
         checkpoints = stack.enter_context(open_run(folder, settings, accept_changes=accept_changes))
         saved = checkpoints.restore(begin)
         where = {"start": saved.step, "begun": saved.history, "wandb_project": wandb_project}
         logs = stack.enter_context(open_logs(folder, **where) if is_first() else Logs(()))
         loop = make(folder=folder, saved=saved, checkpoints=checkpoints, logs=logs)
-        loop.run(stack.enter_context(Interruption()))
+        loop.run(interruption)
     return loop
 
 
@@ -126,12 +127,12 @@ class Loop:
             ValueError: as of `measured`.
         """
         measured = self.measured(done)
-        self.window = Window(measured.after())
         self.name_skipped(done, measured)
         means = measured.means()
         self.record(done, means)
         if done % self.batches.per_epoch == 0:
             self.judge(done)
+        self.window = Window(measured.after())  # its clock starts here
         self.progress(done, self.steps, self.headline | means)
 
     def measured(self, done: int) -> Measured:
@@ -144,9 +145,9 @@ class Loop:
         if found.bad is not None:
             step = done - len(found.steps) + found.bad + 1
             raise ValueError(
-                f"the loss is {found.steps[found.bad]['loss']} at step {step}; its batch is saved "
-                f"as {self.save_batch(step)}, the last good checkpoint is kept; a lower learning "
-                "rate, float32 or skip_spikes may help"
+                f"{found.fault} at step {step}; its batch is saved as {self.save_batch(step)}, "
+                "the last good checkpoint is kept; a lower learning rate or float32 may help"
+                + (", or skip_spikes" if self.training.skip_spikes is None else "")
             )
         return found
 
@@ -161,7 +162,8 @@ class Loop:
     def save_batch(self, step: int) -> Path:
         """Where the batch of a step is written."""
         path = self.folder / f"batch-of-step-{step}.npz"
-        save_batch(path, self.batches[step - 1])
+        whole = replace(self.batches, share=Share.whole(self.batches.share.multiple))
+        by_first(lambda: save_batch(path, whole[step - 1]))
         return path
 
     def judge(self, done: int) -> None:

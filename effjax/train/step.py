@@ -269,7 +269,9 @@ def train_step(
             trainables=trainables,
             average=moved(state.average, trainables["params"], training.ema),
             opt_state=opt_state,
-            usual_norm=jnp.where(state.step == 0, norm, 0.99 * state.usual_norm + 0.01 * norm),
+            usual_norm=jnp.where(
+                state.usual_norm == 0, norm, 0.99 * state.usual_norm + 0.01 * norm
+            ),
         )
         metrics |= {"grad_norm": norm, "learning_rate": rate}
         if training.skip_spikes is not None:

@@ -59,6 +59,17 @@ class Measured:
         broken = ~finite & ~self.skipped | (self.skipped_in_a_row >= SKIPS)
         return int(broken.argmax()) if broken.any() else None
 
+    @property
+    def fault(self) -> str:
+        """What is wrong with the first step that cannot stand, in words that a step follows."""
+        assert self.bad is not None
+        step = self.steps[self.bad]
+        if self.skipped[self.bad]:
+            return f"{SKIPS} steps in a row were left out"
+        if math.isfinite(step["loss"]):
+            return f"the norm of the gradient is {step['grad_norm']}"
+        return f"the loss is {step['loss']}"
+
     def means(self) -> Metrics:
         """Every metric's mean over the steps that were not left out, their count, and the speed;
         a loss that is no number where all were.
