@@ -22,8 +22,8 @@ take a part. Each task and student has a file in paper/results/methods_grid; met
 .png beside it are of all that are there. The files of another machine may be among them, whose
 general distillation was done there.
 
-MRPC and STS-B are run with the 3-layer student; paper/distillation.md says what they show. CoLA,
-SST-2 and the other students are not yet run.
+The 3-layer student is run on all four tasks, and the narrow one on all but CoLA;
+paper/distillation.md says what they show. The other students are not yet run.
 """
 
 import dataclasses
