@@ -1,5 +1,6 @@
 """Progress bars with the time left, shown by the first of several processes."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -32,7 +33,10 @@ class Bars:
             TextColumn("{task.fields[note]}"),
         )
         self.progress = Progress(
-            *columns, console=Console(stderr=True, quiet=not is_first()), disable=not is_first()
+            *columns,
+            console=Console(stderr=True, quiet=not is_first()),
+            disable=not is_first(),
+            speed_estimate_period=math.inf,  # two looks at the loss, or trainings, may be far apart
         )
         self.whole = None
 

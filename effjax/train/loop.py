@@ -109,7 +109,7 @@ class Loop:
             self.saved = replace(self.saved, state=state)
             self.window.add(metrics, parts)
             done += 1
-            asked = interruption.wants_end()
+            asked = interruption.wants_end(done)
             due = done % self.training.save_every == 0 or done == self.steps
             if done % LOG_EVERY == 0 or done % epoch == 0 or due:
                 self.look(done)
@@ -117,7 +117,7 @@ class Loop:
                 self.checkpoints.save(replace(self.saved, window=self.measured(done)))
             if asked:
                 raise Interrupted(done)
-        if interruption.wants_end():  # since the last step, while that was waited for
+        if interruption.wants_end(done):  # since the last step, while that was waited for
             raise Interrupted(done)
 
     def look(self, done: int) -> None:

@@ -1,7 +1,6 @@
 """The folder of a run: one process at a time, and an orderly end when the system asks for one."""
 
 import fcntl
-import itertools
 import signal
 import threading
 from collections.abc import Iterator
@@ -33,9 +32,6 @@ class Interruption:
     agree on the step to stop after.
     """
 
-    calls = itertools.count()
-    """Numbers the calls of `wants_end` by which processes agree, over all trainings."""
-
     def __init__(self) -> None:
         self.noticed = False
 
@@ -54,11 +50,13 @@ class Interruption:
         del number, frame
         self.noticed = True
 
-    def wants_end(self) -> bool:
-        """Whether to stop after this step; asked by every process after every step."""
+    def wants_end(self, done: int) -> bool:
+        """Whether to stop after this step; asked by every process after every step, of which orbax
+        asks by the same number when it saves.
+        """
         if jax.process_count() == 1:
             return self.noticed
-        return multihost_utils.reached_preemption_sync_point(next(self.calls))
+        return multihost_utils.reached_preemption_sync_point(done)
 
 
 @contextmanager

@@ -17,3 +17,13 @@ def test_a_bar_has_the_loss_and_the_last_evaluations_headline() -> None:
     assert (bar.completed, bar.total, bar.fields["note"]) == (50, 150, "loss 0.5000  41 k tok/s")
     update(150, 150, {"validation/accuracy": 0.875, "loss": 0.25, "soft": 0.125, **speed})
     assert shown.getvalue() == "student: 150 steps, loss 0.2500  accuracy 0.875  41 k tok/s\n"
+
+
+def test_the_time_left_is_known_where_looks_are_a_minute_apart() -> None:
+    bars, now = Bars(), 0.0
+    bars.progress.get_time = lambda: now
+    update = bars.training("student")
+    (bar,) = bars.progress.tasks
+    for now in (60.0, 120.0, 180.0):
+        update(round(now), 600, {"loss": 0.5, "speed/tokens_per_second": 100.0})
+    assert bar.time_remaining == 420
