@@ -98,6 +98,9 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, create=True)
         self.folder = folder.absolute()
         self.manager = ocp.CheckpointManager(self.folder, options=options)
+        # `Interruption` asks this, in numbers of its own; asked in steps too, JAX would agree on a
+        # number that has passed.
+        self.manager.reached_preemption = lambda step: False
 
     def __enter__(self) -> "Checkpoints":
         return self

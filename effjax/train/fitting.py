@@ -104,11 +104,11 @@ def fit(
             evaluation first, and those of the last steps.
 
     Raises:
-        ValueError: the loss is not a number, or too many steps in a row were left out; the message
-            names the step, its batch is saved and the last checkpoint stays. Or another run is
-            using the folder, or has used it with other settings. Or training is to stop early, and
-            nothing is evaluated. Or an example is not what the model or a teacher can read, or
-            cached outputs are of other tokens, or of text that is now masked.
+        ValueError: the loss or its gradient is not finite, or too many steps in a row were left
+            out; the message names the step, its batch is saved and the last checkpoint stays. Or
+            another run is using the folder, or has used it with other settings. Or training is to
+            stop early, and nothing is evaluated. Or an example is not what the model or a teacher
+            can read, or cached outputs are of other tokens, or of text that is now masked.
         Interrupted: the system asked the process to end; a checkpoint was saved before.
     """
     teachers = teachers or {}

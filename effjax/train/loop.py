@@ -61,14 +61,17 @@ def completed(
     Args:
         make: the loop, but for what this opens.
     """
-    with ExitStack() as stack:
-        interruption = stack.enter_context(Interruption())  # left last, when all is saved
-        checkpoints = stack.enter_context(open_run(folder, settings, accept_changes=accept_changes))
-        saved = checkpoints.restore(begin)
-        where = {"start": saved.step, "begun": saved.history, "wandb_project": wandb_project}
-        logs = stack.enter_context(open_logs(folder, **where) if is_first() else Logs(()))
-        loop = make(folder=folder, saved=saved, checkpoints=checkpoints, logs=logs)
-        loop.run(interruption)
+    with Interruption() as interruption:
+        with ExitStack() as stack:
+            opened = open_run(folder, settings, accept_changes=accept_changes)
+            checkpoints = stack.enter_context(opened)
+            saved = checkpoints.restore(begin)
+            where = {"start": saved.step, "begun": saved.history, "wandb_project": wandb_project}
+            logs = stack.enter_context(open_logs(folder, **where) if is_first() else Logs(()))
+            loop = make(folder=folder, saved=saved, checkpoints=checkpoints, logs=logs)
+            loop.run(interruption)
+        if interruption.wants_end():  # since the last step, while it was waited for and saved
+            raise Interrupted(loop.saved.step)
     return loop
 
 
@@ -109,7 +112,7 @@ class Loop:
             self.saved = replace(self.saved, state=state)
             self.window.add(metrics, parts)
             done += 1
-            asked = interruption.wants_end(done)
+            asked = interruption.wants_end()
             due = done % self.training.save_every == 0 or done == self.steps
             if done % LOG_EVERY == 0 or done % epoch == 0 or due:
                 self.look(done)
@@ -117,8 +120,6 @@ class Loop:
                 self.checkpoints.save(replace(self.saved, window=self.measured(done)))
             if asked:
                 raise Interrupted(done)
-        if interruption.wants_end(done):  # since the last step, while that was waited for
-            raise Interrupted(done)
 
     def look(self, done: int) -> None:
         """Records what was measured since the last look, and after an epoch what it has come to.

@@ -1,6 +1,7 @@
 """The folder of a run: one process at a time, and an orderly end when the system asks for one."""
 
 import fcntl
+import itertools
 import signal
 import threading
 from collections.abc import Iterator
@@ -32,6 +33,9 @@ class Interruption:
     agree on the step to stop after.
     """
 
+    calls = itertools.count()
+    """Numbers the calls of `wants_end` by which processes agree, over all trainings."""
+
     def __init__(self) -> None:
         self.noticed = False
 
@@ -50,13 +54,11 @@ class Interruption:
         del number, frame
         self.noticed = True
 
-    def wants_end(self, done: int) -> bool:
-        """Whether to stop after this step; asked by every process after every step, of which orbax
-        asks by the same number when it saves.
-        """
+    def wants_end(self) -> bool:
+        """Whether to stop after this step; asked by every process after every step."""
         if jax.process_count() == 1:
             return self.noticed
-        return multihost_utils.reached_preemption_sync_point(done)
+        return multihost_utils.reached_preemption_sync_point(next(self.calls))
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from effjax.data.encode import Encoded
 from effjax.distill import TaskLoss, Weighted
 from effjax.models import Model
 from effjax.train import Training, fit
+from effjax.train.checkpoint import Checkpoints
 from effjax.train.logs import read_history, without_speed
 from effjax.train.loop import Progress
 from effjax.train.run_folder import Interrupted, hold
@@ -51,6 +52,26 @@ def whole(model: Model, encoded: Encoded, tmp_path_factory: pytest.TempPathFacto
     """A run of 15 steps that nothing disturbs, and its folder."""
     folder = tmp_path_factory.mktemp("whole")
     return fit(model, encoded, TASK, TRAINING, seed=1, folder=folder), folder
+
+
+def test_sigterm_is_heard_until_all_is_saved(
+    model: Model, encoded: Encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes while the last checkpoint is waited for; nothing is lost, nothing else is begun."""
+    left = Checkpoints.__exit__
+
+    def leave(checkpoints: Checkpoints, *error: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        left(checkpoints, *error)
+
+    monkeypatch.setattr(Checkpoints, "__exit__", leave)
+    before = signal.signal(signal.SIGTERM, lambda *_: pytest.fail("nobody listens"))
+    try:
+        with pytest.raises(Interrupted) as ended:
+            fit(model, encoded, TASK, TRAINING, seed=1, folder=tmp_path)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert ended.value.step == 15 and (tmp_path / "checkpoints" / "15").is_dir()
 
 
 @pytest.mark.parametrize(("look", "saved"), [(5, 6), (15, 15)])

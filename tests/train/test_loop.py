@@ -1,4 +1,5 @@
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -124,6 +125,20 @@ def test_a_loss_that_is_not_a_number_names_its_step_and_keeps_the_checkpoint(
     with np.load(tmp_path / "batch-of-step-7.npz") as batch:
         (wanted,) = TrainBatches(encoded=encoded, batch_size=16, seed=0, pad_id=0)[6]
         assert np.array_equal(batch["0/input_ids"], wanted["input_ids"])
+
+
+def test_the_speed_is_of_training_alone(model: Model, encoded: Encoded, tmp_path: Path) -> None:
+    """An evaluation takes longer than all of the next epoch's steps."""
+
+    def slow(model: Model, aux: Any) -> dict[str, float]:
+        time.sleep(3)
+        return {"score": 1.0}
+
+    training = replace(QUICK, epochs=2)
+    fit(model, encoded, TASK, training, seed=0, folder=tmp_path, evaluation=slow)
+    last = [record for record in read_history(tmp_path) if "loss" in record][-1]
+    tokens = int(encoded.offsets[-1])
+    assert tokens / last["speed/tokens_per_second"] < 3
 
 
 def test_steps_left_out_are_named_and_too_many_in_a_row_stop_the_run(

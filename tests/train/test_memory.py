@@ -12,7 +12,9 @@ ROOT = Path(__file__).parents[2]
 STEPS = 5000
 HALVES = STEPS // 2, STEPS
 MEGABYTES = 1
-"""What the second half may add: 400 bytes a step, of which the history of losses takes most."""
+"""What the second half may add: 400 bytes a step; the history of losses and what orbax keeps of its
+saves take half of that.
+"""
 
 
 @pytest.mark.slow
