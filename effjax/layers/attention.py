@@ -8,7 +8,7 @@ from flax import linen as nn
 from flax.typing import Initializer
 
 from effjax.layers.dropout import dropout_mask
-from effjax.layers.linear import Linear, turned
+from effjax.layers.linear import Linear, exchanged, turned
 from effjax.types import Array, Bool, Float, Shared
 
 MASKED = -1e30
@@ -160,7 +160,7 @@ class SelfAttention(nn.Module):
         if gate_H is not None:
             context_BHLK = context_BHLK * gate_H[:, None, None].astype(context_BHLK.dtype)
         shape = (*x_BLD.shape[:2], *self.head_axes, self.head_size)
-        return output(context_BHLK.swapaxes(1, 2).reshape(shape)), trace
+        return output(exchanged(context_BHLK).reshape(shape)), trace
 
     @property
     def head_axes(self) -> tuple[int, ...]:
@@ -184,7 +184,7 @@ class SelfAttention(nn.Module):
     def projected(self, name: str, x_BLD: Float[Array, "B L D"]) -> Float[Array, "B H L K"]:
         """One of the three, heads first: each head's product is contiguous."""
         y = self.linear(name, x_BLD.shape[-1:], (*self.head_axes, self.head_size))(x_BLD)
-        return y.reshape(*x_BLD.shape[:2], self.heads, self.head_size).swapaxes(1, 2)
+        return exchanged(y.reshape(*x_BLD.shape[:2], self.heads, self.head_size))
 
     def scores(
         self, q_BHLK: Float[Array, "B H L K"], k_BHMK: Float[Array, "B H M K"], shared: Shared
@@ -221,5 +221,5 @@ class FusedSelfAttention(SelfAttention):
     def project(self, x_BLD: Float[Array, "B L D"], shared: Shared) -> tuple[Array, Array, Array]:
         del shared
         qkv_BLSHK = self.linear("qkv", (self.hidden,), (3, self.heads, self.head_size))(x_BLD)
-        q_BHLK, k_BHMK, v_BHMK = jnp.moveaxis(qkv_BLSHK, 2, 0).swapaxes(2, 3)
+        q_BHLK, k_BHMK, v_BHMK = map(exchanged, jnp.moveaxis(qkv_BLSHK, 2, 0))
         return q_BHLK, k_BHMK, v_BHMK

@@ -10,7 +10,7 @@ from flax import linen as nn
 from flax.typing import Initializer
 
 from effjax.layers.attention import SelfAttention
-from effjax.layers.linear import Linear
+from effjax.layers.linear import Linear, exchanged
 from effjax.types import Array, Bool, Float, Int, Shaped, Shared
 
 
@@ -117,7 +117,7 @@ class MixedAttention(SelfAttention):
     ) -> tuple[Float[Array, "B L D"], dict[str, Float[Array, "..."]]]:
         """Returns the output and the trace of the attention: q, k, v and scores."""
         trace = self.compare(x_BLD, shared, deterministic)
-        attended_BLHK = self.attend(trace, shared, deterministic).swapaxes(1, 2)
+        attended_BLHK = exchanged(self.attend(trace, shared, deterministic))
         convolution = SpanConvolution(
             self.heads,
             self.head_size,

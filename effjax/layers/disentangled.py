@@ -21,6 +21,7 @@ from flax.typing import Initializer
 
 from effjax.layers.attention import SelfAttention, dot_products, wide_einsum
 from effjax.layers.dropout import Dropout
+from effjax.layers.linear import exchanged
 from effjax.layers.norm import LayerNorm
 from effjax.types import Array, Float, Shared
 
@@ -120,7 +121,7 @@ class DisentangledAttention(SelfAttention):
         """q, k, v and the scores."""
         heads = (self.heads, self.head_size)
         query, key = (self.linear(name, (self.hidden,), heads) for name in ("query", "key"))
-        q_BHLK, k_BHMK = (project(x_BLD).swapaxes(1, 2) for project in (query, key))
+        q_BHLK, k_BHMK = (exchanged(project(x_BLD)) for project in (query, key))
         relative_RD = Dropout(self.position_dropout)(shared["relative"], deterministic)
         scores_BHLM, distances = dot_products(q_BHLK, k_BHMK), shared["distances"]
         if "c2p" in self.terms:

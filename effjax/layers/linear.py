@@ -1,6 +1,7 @@
 """The one place where a weight is multiplied; quantised weights and precisions come in here."""
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -55,7 +56,9 @@ def _forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
 def _backward(saved: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
     x, kernel = saved
     low = kernel.astype(jnp.bfloat16)
-    dx = jnp.matmul(cotangent, turned(low), preferred_element_type=jnp.float32)
+    # Not cotangent @ low.T, for which XLA has no product of bfloat16 on a CPU.
+    last = (((1,), (1,)), ((), ()))
+    dx = jax.lax.dot_general(cotangent, low, last, preferred_element_type=jnp.float32)
     dkernel = jnp.matmul(turned(x), cotangent, preferred_element_type=jnp.float32)
     return dx.astype(x.dtype), dkernel.astype(kernel.dtype)
 
@@ -63,29 +66,53 @@ def _backward(saved: tuple[Array, Array], cotangent: Array) -> tuple[Array, Arra
 bfloat16_matmul.defvjp(_forward, _backward)
 
 
-@jax.custom_batching.custom_vmap
-def turned(x: Float[Array, "*batch A B"]) -> Float[Array, "*batch B A"]:
-    """The last two axes exchanged, really laid out in memory on a CPU.
+def laid_out(transpose: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    """A transpose of an array's last axes that is really laid out in memory on a CPU.
 
-    XLA folds a plain transpose into the product, which it then computes more slowly there. A branch
-    that is decided at run time stops it; only NaN takes the other one, and gives NaN too.
+    XLA folds a plain transpose into the product that reads it, and then has no product of bfloat16
+    for it, or a slower one. A branch that is decided at run time stops it; only NaN takes the other
+    one, and gives NaN too.
     """
-    return jax.lax.platform_dependent(
-        x,
-        cpu=lambda y: jax.lax.cond(
-            y.ravel()[0] <= jnp.inf, lambda z: z.mT, lambda z: jnp.full_like(z.mT, jnp.nan), y
-        ),
-        default=lambda y: y.mT,
-    )
+
+    @jax.custom_batching.custom_vmap
+    def transposed(x: Array) -> Array:
+        return jax.lax.platform_dependent(
+            x,
+            cpu=lambda y: jax.lax.cond(
+                y.ravel()[0] <= jnp.inf,
+                transpose,
+                lambda z: jnp.full_like(transpose(z), jnp.nan),
+                y,
+            ),
+            default=transpose,
+        )
+
+    @transposed.def_vmap
+    def with_an_axis_more(size: int, batched: list[bool], x: Array) -> tuple[Array, bool]:
+        """As it is written: mapped, the branch would be a choice, which XLA folds away."""
+        del size, batched  # there is one argument
+        return transposed(x), True
+
+    return transposed
 
 
-@turned.def_vmap
-def _turned_with_an_axis_more(
-    size: int, batched: list[bool], x: Float[Array, "S *batch A B"]
-) -> tuple[Float[Array, "S *batch B A"], bool]:
-    """As it is written: mapped, the branch would be a choice, which XLA folds away."""
-    del size, batched  # there is one argument
-    return turned(x), True
+turned = laid_out(lambda x: x.mT)
+"""[*batch, A, B] to [*batch, B, A]."""
+
+_exchanged = laid_out(lambda x: x.swapaxes(-3, -2))
+
+
+def exchanged(x: Float[Array, "*batch A B C"]) -> Float[Array, "*batch B A C"]:
+    """Two axes of x in the other order, as products of bfloat16 want it, there and back."""
+    return _exchanged_both_ways(x) if x.dtype == jnp.bfloat16 else x.swapaxes(-3, -2)
+
+
+@jax.custom_vjp
+def _exchanged_both_ways(x: Array) -> Array:
+    return _exchanged(x)
+
+
+_exchanged_both_ways.defvjp(lambda x: (_exchanged(x), None), lambda _, dx: (_exchanged(dx),))
 
 
 def product_with_words(
@@ -114,10 +141,7 @@ transposed.defvjp(lambda x: (x.T, None), lambda _, cotangent: (turned(cotangent)
 
 @jax.custom_vjp
 def add_bias(y: Float[Array, "T O"], bias: Float[Array, "O"]) -> Float[Array, "T O"]:
-    """y + bias, whose gradient is the product of a row of ones with the cotangent.
-
-    On a CPU XLA's own sum over rows takes several times as long.
-    """
+    """y + bias, whose gradient is summed in float32."""
     return y + bias.astype(y.dtype)
 
 
@@ -126,12 +150,7 @@ def _add_bias_forward(y: Array, bias: Array) -> tuple[Array, Array]:
 
 
 def _add_bias_backward(bias: Array, cotangent: Array) -> tuple[Array, Array]:
-    return cotangent, summed(cotangent).astype(bias.dtype)
-
-
-def summed(x: Float[Array, "T O"]) -> Float[Array, "O"]:
-    """The sum over rows, in float32, as a product."""
-    return jnp.matmul(jnp.ones((1, len(x)), x.dtype), x, preferred_element_type=jnp.float32)[0]
+    return cotangent, cotangent.sum(0, dtype=jnp.float32).astype(bias.dtype)
 
 
 add_bias.defvjp(_add_bias_forward, _add_bias_backward)
@@ -196,10 +215,10 @@ class GroupedLinear(nn.Module):
     def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
         groups, each, out = self.groups, self.inputs // self.groups, self.outputs // self.groups
         kernel_GIO = self.param("kernel", self.kernel_init, (groups, each, out))
-        x_GTI = x.reshape(-1, groups, each).swapaxes(0, 1)
+        x_GTI = exchanged(x.reshape(-1, groups, each).astype(self.dtype))
         y_GTO = jax.vmap(lambda x_TI, kernel_IO: product(x_TI, kernel_IO, 1, self.dtype))(
             x_GTI, kernel_GIO
         )
-        y_TO = y_GTO.swapaxes(0, 1).reshape(-1, self.outputs)
+        y_TO = exchanged(y_GTO).reshape(-1, self.outputs)
         bias = self.param("bias", nn.initializers.zeros, (self.outputs,))
         return add_bias(y_TO, bias).reshape(*x.shape[:-1], self.outputs)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from effjax.layers.attention import SelfAttention
-from effjax.layers.linear import Linear
+from effjax.layers.linear import Linear, exchanged
 from effjax.types import Array, Float, Int, Shared
 
 
@@ -80,4 +80,4 @@ class GroupedQueryAttention(RotaryAttention):
         if name == "query":
             return super().projected(name, x_BLD)
         y_BLGK = self.linear(name, (self.hidden,), (self.groups, self.head_size))(x_BLD)
-        return y_BLGK.swapaxes(1, 2)
+        return exchanged(y_BLGK)
