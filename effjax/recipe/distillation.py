@@ -116,16 +116,17 @@ class Distillation:
         stopped.
 
         Writes results.json, table.md and figure.png, and every teacher, and every student by every
-        method with the first seed, as Hugging Face folders. `begun` in the results are the digests
-        of the students before training, with the first seed's head.
+        method with the first seed, as Hugging Face folders. Each of the results' `runs` has the
+        digests of its student before training (`begun`), with the new arrays of seed 0, and of the
+        examples that it was trained on (`tokens`), both as they were when its training began.
 
         Args:
             accept_changes: goes on with what another recipe left in `out`; the results then list
                 both.
 
         Raises:
-            ValueError: `out` holds another recipe, or the recipe does not fit the data or the
-                model.
+            ValueError: `out` holds another recipe, or results of this one whose students began
+                otherwise, or the recipe does not fit the data or the model.
         """
         begun = time.perf_counter()
         data = self.load()
@@ -137,7 +138,6 @@ class Distillation:
             sizes = self.measure(teachers, bars)
         first, *others = [scored(x.name, teachers[x.name], data, out) for x in self.teachers]
         origin = provenance(self, out, time.perf_counter() - begun)
-        origin["begun"] = {x.name: self.begun(teachers, x).digest for x in self.students}
         report = results(bench.data, first, others, runs, sizes, origin)
         by_first(lambda: publish(report, out))
 
@@ -186,7 +186,8 @@ class Distillation:
         }
         order = self.data_seed if self.seeds_run == "together" else None
         first = teachers[self.teacher.name]
-        return Bench(data, own, first, outputs, self.training, order, how, out), teachers
+        begun = {x.name: self.begun(teachers, x).digest for x in self.students}
+        return Bench(data, own, first, outputs, self.training, order, begun, how, out), teachers
 
     def outputs(
         self, name: str, teacher: Model, data: Data, needs: Needs, bars: Bars
@@ -240,9 +241,8 @@ class Distillation:
         return wanted
 
     def begun(self, teachers: Mapping[str, Model], student: Student) -> Model:
-        """A student before training, as it is measured."""
-        first = teachers[self.teacher.name]
-        return start(first, student, self.methods[0], seed=self.seeds[0])
+        """A student before training, as it is measured and told from others."""
+        return start(teachers[self.teacher.name], student, self.methods[0], seed=0)
 
     def train_arms(self, bench: Bench, bars: Bars) -> list[Run]:
         """Every arm of every student with every seed; each method's first seed is saved."""

@@ -21,7 +21,7 @@ from effjax.recipe.arms import made, save
 from effjax.recipe.corpora import Corpus, read_corpus
 from effjax.recipe.prepare import kept_outputs
 from effjax.recipe.progress import Bars
-from effjax.recipe.provenance import RECIPE, commit, finish, provenance
+from effjax.recipe.provenance import RECIPE, begun_with, commit, finish, provenance
 from effjax.recipe.spec import Student, fit_options
 from effjax.train import Mesh, Training, fit
 from effjax.train.claim import claim
@@ -107,7 +107,8 @@ class GeneralDistillation:
     def run(self, out: Path, *, accept_changes: bool = False) -> None:
         """Distils into `out`, going on where an interrupted run of the same recipe stopped.
 
-        Writes results.json, and the student as a Hugging Face folder.
+        Writes results.json, and the student as a Hugging Face folder. The results have the digests
+        of the student before training (`begun`) and of the tokens it was trained on (`sha256`).
 
         Args:
             accept_changes: goes on with what another recipe left in `out`; the results then list
@@ -215,6 +216,7 @@ class GeneralDistillation:
                 folder=folder,
                 masking=masking,
                 teachers={"teacher": self.told(prepared, bars)},
+                begun=student.digest,
                 steps=self.steps,
                 evaluation=logged,
                 progress=bars.training(f"seed {self.seed}"),
@@ -222,9 +224,12 @@ class GeneralDistillation:
             )
             metrics = look(fitted.model, fitted.aux)
             save(fitted.model, save_to, corpus.tokenizer, {"held_out": metrics})
+            origin = begun_with(folder)
             result = {
                 "corpus": self.corpus,
                 "tokens": corpus.tokens,
+                "sha256": {"train": origin["tokens"]},
+                "begun": origin["begun"],
                 "params": {"teacher": teacher.num_params, "student": student.num_params},
                 "held_out": metrics,
                 "steps": fitted.steps,

@@ -102,6 +102,8 @@ def test_what_is_held_out_is_measured_after_every_epoch_and_at_the_end(
     assert held_out["hidden"] < 0.8 * before["hidden"]
     assert report["tokens"]["train"] > report["tokens"]["held_out"] > 50 * 8
     assert report["params"]["student"] < report["params"]["teacher"]
+    assert report["begun"] == begun.student.digest
+    assert report["sha256"] == {"train": begun.corpus.train.digest}
 
 
 def test_the_student_is_a_folder_of_transformers(out: Path) -> None:
