@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from effjax import hf
 from effjax.data.bad_rows import OnBad
+from effjax.data.encode import encode
+from effjax.data.examples import Examples
 from effjax.data.masking import Masking
 from effjax.distill import CachedOutputs, Needs, Weighted
 from effjax.files import write_json
@@ -27,7 +30,7 @@ from effjax.train import Mesh, Training, fit
 from effjax.train.claim import claim
 from effjax.train.curves import final_table
 from effjax.train.fitting import FitOptions
-from effjax.train.held_out import evaluate_objective
+from effjax.train.held_out import check_objective, evaluate_objective
 from effjax.train.logs import read_history
 from effjax.train.processes import by_first, exists
 from effjax.types import Aux
@@ -135,6 +138,9 @@ class GeneralDistillation:
         teacher, student = self.models(tokenizer)
         if self.needs(teacher, student).sentence:
             check_pooling(self.teacher)
+        word = Examples((["word"],), labels=None, idx=np.zeros(1, np.int32))
+        what = (self.objective, student, {"teacher": teacher}, encode(tokenizer, word, None))
+        check_objective(*what, masking=self.masking(tokenizer))
         corpus = read_corpus(
             self.corpus,
             held_out=self.held_out,
