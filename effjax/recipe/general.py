@@ -22,7 +22,7 @@ from effjax.files import write_json
 from effjax.models.model import Model
 from effjax.recipe.arms import made, save
 from effjax.recipe.corpora import Corpus, read_corpus
-from effjax.recipe.prepare import kept_outputs
+from effjax.recipe.prepare import check_pooling, kept_outputs
 from effjax.recipe.progress import Bars
 from effjax.recipe.provenance import RECIPE, begun_with, commit, finish, provenance
 from effjax.recipe.spec import Student, fit_options
@@ -244,15 +244,6 @@ class GeneralDistillation:
             }
             by_first(lambda: finish(folder, result))
             bars.print(final_table(read_history(folder)))
-
-
-def check_pooling(teacher: str) -> None:
-    """Raises a ValueError for a teacher whose embeddings are not means."""
-    if (pooling := hf.read_sentence_encoder(teacher).pooling) != "mean":
-        raise ValueError(
-            f"{teacher} embeds a text by pooling {pooling!r}; objectives of sentence embeddings "
-            "compare means of the last hidden states"
-        )
 
 
 def publish(report: Mapping[str, Any], out: Path) -> None:
