@@ -6,7 +6,7 @@ Not yet run: it wants an accelerator (the paper took 90 hours on 8 V100), and a 
 wiki40b and pg19 through TFDS, with the extra `corpora`; `--corpus FILE` takes text of your own, one
 document per line.
 
-The published row is of GLUE's dev sets, after fine-tuning (paper, table 1): CoLA 51.3, MNLI 82.1,
+The published row is of GLUE's dev sets, after fine-tuning (paper, table 1): CoLA 51.3, MNLI-m 82.1,
 MRPC 87.5, QNLI 89.2, QQP 88.5, RTE 59.9, SST-2 91.3, STS-B 86.9; IMDb 92.82; SQuAD v1.1 77.7 /
 85.8. `effjax run configs/finetune_mrpc.py --source runs/distilbert/student` is how each is measured
 here.

@@ -8,6 +8,8 @@ A .tsv, .csv, .jsonl or .parquet each; what the columns and labels are called is
 command line, as is all else (`effjax run configs/finetune_files.py --help`). `--task.labels` alone,
 with no names, makes the label a score. A bad row stops the reading with its file and line;
 `--task.on-bad skip` leaves such rows out and counts them.
+
+Not yet run: the files are yours.
 """
 
 from effjax.data import TextFiles

@@ -6,6 +6,8 @@
 In the layout of CoNLL-2003: a word per line with its tag last, `O`, `B-PER`, `I-PER` and so on, and
 a blank line between sentences. Metric: F1 of whole entities, as seqeval has it. A bad line stops
 the reading with its file and number; `--task.on-bad skip` leaves its sentence out and counts it.
+
+Not yet run: the files are yours.
 """
 
 from effjax.data import TaggedFiles

@@ -6,7 +6,7 @@ Not yet run: it wants an accelerator, and a first run downloads wiki40b and pg19
 the extra `corpora`; `--corpus FILE` takes text of your own, one document per line.
 
 The published row is of GLUE's dev sets, after fine-tuning, of a student of this shape whose teacher
-is BERT-base (paper, table 3): MNLI 82.2, SST-2 91.0. That of the authors' README (CoLA 47.5, MNLI
+is BERT-base (paper, table 3): MNLI 82.2, SST-2 91.0. That of the authors' README (CoLA 47.5, MNLI-m
 83.3, MRPC 88.9, QNLI 90.5, QQP 90.6, RTE 68.8, SST-2 91.5) is of a teacher of their own, with
 another student between. Each is measured here by `effjax run configs/finetune_mrpc.py --source
 runs/minilm/student` and its like.

@@ -5,15 +5,16 @@
 Not yet run: it wants an accelerator, and a first run downloads wiki40b and pg19 through TFDS, with
 the extra `corpora`; `--corpus FILE` takes text of your own, one document per line.
 
-For a third of the training the 24 layers are learned one after the other, each from the feature map
-and the attention of the teacher's layer; then the words, from the labels and from the teacher alike
-(section 3.5, "progressive knowledge transfer"). What differs: the paper's teacher, IB-BERT_LARGE,
-was not published, so MobileBERT teaches and MobileBERT_TINY, whose layers are as many and as wide,
-learns; there is no published row of it at hand (MobileBERT's: GLUE test 77.7, SQuAD v1.1 F1 90.0).
-The student begins at random, embedding and head too, where the paper copies these from the teacher;
-layers below the one that is learned go on learning, where the paper has them frozen; feature maps
-have the plain squared error; there is no next-sentence prediction; wiki40b and Project Gutenberg's
-books (pg19) stand in for Wikipedia and the Toronto Book Corpus. Batch, steps and rate are those of
+For 240,000 of 740,000 steps the 24 layers are learned one after the other, 10,000 steps each, from
+the feature map and the attention of the teacher's layer; then the words, from the labels and from
+the teacher alike (section 3.5, "progressive knowledge transfer"). What differs: the paper's
+teacher, IB-BERT_LARGE, was not published, so MobileBERT teaches and MobileBERT_TINY, whose layers
+are as many and as wide, learns; there is no published row of it at hand (MobileBERT's: GLUE test
+77.7, SQuAD v1.1 F1 90.0). The student begins at random, embedding and head too, where the paper
+copies these from the teacher; layers below the one that is learned go on learning, where the paper
+has them frozen; feature maps have the plain squared error; there is no next-sentence prediction; a
+batch has 2048 texts, where the paper's has 4096; wiki40b and Project Gutenberg's books (pg19) stand
+in for Wikipedia and the Toronto Book Corpus. Steps and rate, and the paper's batch, are those of
 section 4.2 from memory.
 
 Expected: less than MobileBERT's row, which is the teacher's; how much less, nothing here says.
@@ -24,7 +25,8 @@ from effjax.recipe import GeneralDistillation, NewModel, Student
 from effjax.train import Training
 
 LAYERS = 24
-TRANSFER = 1 / 3
+STEPS = 740_000
+TRANSFER = LAYERS * 10_000 / STEPS
 """Share of the training in which layers are learned."""
 
 
@@ -69,6 +71,6 @@ recipe = GeneralDistillation(
         max_length=512,
         dtype="bfloat16",
     ),
-    steps=740_000,
+    steps=STEPS,
     mask_rate=0.15,
 )

@@ -7,7 +7,7 @@ Not yet run: it wants an accelerator, and a first run downloads wiki40b through 
 configs/tinybert6_general.py.
 
 This is the first of TinyBERT's two stages; the second is on a task (configs/tinybert_mrpc.py), and
-the published row is of it, on GLUE's test sets: CoLA 44.1, MNLI 82.5, MRPC 86.4, QNLI 87.7, QQP
+the published row is of it, on GLUE's test sets: CoLA 44.1, MNLI-m 82.5, MRPC 86.4, QNLI 87.7, QQP
 71.3, RTE 66.6, SST-2 92.6, STS-B 80.4 (from memory or a secondary source).
 Expected: after the second stage, within two points of that row on dev sets, which are not the sets
 of the row. It is an estimate; nothing was run that shows it.

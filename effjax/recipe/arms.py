@@ -19,10 +19,11 @@ from effjax.models.model import Model, init_params
 from effjax.prune import narrowed
 from effjax.recipe.new_models import new_model
 from effjax.recipe.prepare import Data
-from effjax.recipe.provenance import commit, finish
+from effjax.recipe.provenance import begun_with, commit, finish
 from effjax.recipe.spec import RANDOM, Method, Search, Stage, Student
 from effjax.train import Training, evaluate, fit, fit_together
 from effjax.train.checkpoint import forget_checkpoints
+from effjax.train.claim import changes
 from effjax.train.curves import draw_curves
 from effjax.train.fitting import FitOptions
 from effjax.train.loop import Progress
@@ -48,6 +49,9 @@ class Run:
             pruned model also what making it took.
         learning_rate: the one chosen.
         commit: of the code that trained it.
+        begun: of a distilled student, its digest before training, as `Bench` has it; None where
+            there is no record, and of the arm `random`, whose arrays are all of its seed.
+        tokens: of a distilled student, the digest of the examples that it was trained on.
     """
 
     student: str
@@ -59,6 +63,8 @@ class Run:
     commit: str
     scores: Scores
     right: dict[str, np.ndarray]
+    begun: str | None = None
+    tokens: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +80,8 @@ class Bench:
         training: of every arm; the learning rate is replaced by the chosen one.
         order: seed of the batches of students that are trained together; None for students that are
             trained one by one, each in an order of its own.
+        begun: `Model.digest` of every student before training, by name; what is new in it, such as
+            a head, is that of seed 0.
         how: mesh and what else every training is called with.
         out: the experiment's folder.
     """
@@ -84,6 +92,7 @@ class Bench:
     outputs: Mapping[str, Model | CachedOutputs]
     training: Training
     order: int | None
+    begun: Mapping[str, str]
     how: FitOptions
     out: Path
 
@@ -98,6 +107,26 @@ class Bench:
             name: x if own is None or isinstance(x, Model) else x.read_as(own.transfer)
             for name, x in self.outputs.items()
         }
+
+    def begins(self, student: Student, method: Method) -> dict[str, str | None]:
+        """What an arm begins with, as `begun_with` finds it afterwards."""
+        begun = None if method is RANDOM else self.begun[student.name]
+        return {"begun": begun, "tokens": self.read_by(student).transfer.digest}
+
+    def check_begun(
+        self, student: Student, method: Method, file: Path, found: Mapping[str, Any]
+    ) -> None:
+        """Raises a ValueError for a result of an earlier call that did not begin with what this one
+        begins with, unless changes are accepted. Where there is no record it is taken as it is.
+        """
+        wanted = self.begins(student, method)
+        known = {name: found[name] for name in wanted if found.get(name) is not None}
+        differs = changes(known, {name: wanted[name] for name in known})
+        if differs and not self.how.get("accept_changes"):
+            raise ValueError(
+                f"{file} is of a training that began otherwise: {'; '.join(differs)}. Choose "
+                "another folder, or go on all the same with --accept-changes"
+            )
 
     def last(self, method: Method, rate: float) -> Stage:
         """A method's last stage, with the chosen learning rate."""
@@ -140,11 +169,16 @@ def made(teacher: Model, student: Student, key: jax.Array) -> Model:
 
 
 class Trained(NamedTuple):
-    """A model, and what all its trainings took; of models that are trained together, its share."""
+    """A model, and what all its trainings took; of models that are trained together, its share.
+
+    Attributes:
+        begun: digest of its student before all of them, as of `Run`.
+    """
 
     model: Model
     steps: int
     seconds: float
+    begun: str | None
 
 
 def train(
@@ -173,7 +207,7 @@ def train(
     configs = {name: teacher.config for name, teacher in teachers.items()}
     read = stage.objective.needs(models[0].config, configs)
     given: dict[str, Any] = {"folder": folder, "steps": steps, "progress": progress}
-    given |= {"teachers": {name: teachers[name] for name in read}}
+    given |= {"begun": begun[0].begun, "teachers": {name: teachers[name] for name in read}}
     if bench.order is None:
         (model,), (seed,) = models, seeds
         results = (fit(model, *what, seed=seed, **given, **bench.how),)
@@ -182,7 +216,7 @@ def train(
         own |= {name: x for name, x in bench.how.items() if name != "mesh"}  # they have one device
         results = fit_together(models, *what, **own, **given)
     return [
-        Trained(x.model, one.steps + x.steps, one.seconds + x.seconds / len(begun))
+        Trained(x.model, one.steps + x.steps, one.seconds + x.seconds / len(begun), one.begun)
         for one, x in zip(begun, results, strict=True)
     ]
 
@@ -197,7 +231,8 @@ def lead_up(
     progress: Progress,
 ) -> list[Trained]:
     """Students before the last stage: as they start, or as all the others have left them."""
-    found = [Trained(start(bench.teacher, student, method, seed=seed), 0, 0.0) for seed in seeds]
+    models = [start(bench.teacher, student, method, seed=seed) for seed in seeds]
+    found = [Trained(x, 0, 0.0, bench.begins(student, method)["begun"]) for x in models]
     for stage in method.before:
         where = {"seeds": seeds, "folder": folder / stage.name, "progress": progress}
         found = train(bench, student, found, stage, **where)
@@ -222,7 +257,10 @@ def choose_rate(
         return search.learning_rates[0]
     folder = bench.out / "runs" / student.name / method.name / "search"
     files = {rate: folder / f"{rate:g}.json" for rate in search.learning_rates}
-    if left := [rate for rate, file in files.items() if not exists(file)]:
+    left = [rate for rate, file in files.items() if not exists(file)]
+    for file in (file for rate, file in files.items() if rate not in left):
+        bench.check_begun(student, method, file, json.loads(file.read_text()))
+    if left:
         label = f"{student.name} {method.name}, search"
         where = {"seeds": (search.seed,), "folder": folder, "progress": progress(label)}
         alone = replace(bench, order=None)
@@ -242,7 +280,8 @@ def choose_rate(
             )
             for rate, one in zip(rates, trained, strict=True):
                 metrics = evaluate(one.model, data.task, data.validation).metrics
-                by_first(functools.partial(write_json, files[rate], metrics))
+                found = {**metrics, **begun_with(first_of(method, folder, folder / name))}
+                by_first(functools.partial(write_json, files[rate], found))
             by_first(functools.partial(forget_checkpoints, folder / name))
         by_first(lambda: forget_stages(method.before, folder))
     metric = data.task.metrics[0]
@@ -264,29 +303,42 @@ def run_arm(
 
     Args:
         save_to: where the first trained model is saved as a Hugging Face folder; None for nowhere.
+
+    Raises:
+        ValueError: as of `Bench.check_begun`.
     """
     place = bench.out / "runs" / student.name / method.name
     folders = {seed: place / f"seed-{seed}" for seed in seeds}
     if all(exists(folder / "result.json") for folder in folders.values()):
-        return [read_run(folder) for folder in folders.values()]
+        runs = [read_run(folder) for folder in folders.values()]
+        for run in runs:
+            file = folders[run.seed] / "result.json"
+            bench.check_begun(student, method, file, vars(run))
+        return runs
     # Students that are trained together share the first one's folder.
     where = {"seeds": seeds, "folder": folders[seeds[0]], "progress": progress}
     begun = lead_up(bench, student, method, **where)
     trained = train(bench, student, begun, bench.last(method, rate), **where)
     runs, data = [], bench.read_by(student)
-    for seed, (model, steps, seconds) in zip(seeds, trained, strict=True):
+    origin = begun_with(first_of(method, folders[seeds[0]], folders[seeds[0]]))
+    for seed, (model, steps, seconds, _) in zip(seeds, trained, strict=True):
         scores, right = {}, {}
         for name, prepared in data.evaluation.items():
             scores[name], right[name] = evaluate(model, data.task, prepared)
         if save_to is not None and seed == seeds[0]:
             save(model, save_to, data.tokenizer, scores)
         made = (student.name, method.name, seed, rate, steps, seconds, commit())
-        runs.append(Run(*made, scores, right))
+        runs.append(Run(*made, scores, right, **origin))
     by_first(lambda: forget_stages(method.before, folders[seeds[0]]))
     for run in reversed(runs):  # the first one's result says that the training is done with
         keep = finish if run.seed == seeds[0] else kept_alone
         by_first(functools.partial(write_run, run, folders[run.seed], keep))
     return runs
+
+
+def first_of(method: Method, folder: Path, last: Path) -> Path:
+    """The folder of a method's first training: its first stage's in `folder`, or `last`."""
+    return next((folder / stage.name for stage in method.before), last)
 
 
 def save(
@@ -319,9 +371,12 @@ def write_run(run: Run, folder: Path, keep: Keep = finish) -> None:
     """
     with atomic_file(folder / "right.npz") as path:
         np.savez_compressed(path, allow_pickle=False, **run.right)
-    fields = asdict(run)
-    del fields["right"]
-    keep(folder, fields)
+    keep(folder, fields_of(run))
+
+
+def fields_of(run: Run) -> dict[str, Any]:
+    """A run as JSON, without what is not recorded."""
+    return {name: x for name, x in asdict(run).items() if name != "right" and x is not None}
 
 
 def read_run(folder: Path) -> Run:

@@ -19,6 +19,7 @@ from effjax.models.model import Model
 from effjax.recipe.arms import Bench, Run, choose_rate, groups, run_arm, start
 from effjax.recipe.prepare import (
     Data,
+    check_pooling,
     kept_outputs,
     prepare_data,
     train_teacher,
@@ -116,28 +117,29 @@ class Distillation:
         stopped.
 
         Writes results.json, table.md and figure.png, and every teacher, and every student by every
-        method with the first seed, as Hugging Face folders. `begun` in the results are the digests
-        of the students before training, with the first seed's head.
+        method with the first seed, as Hugging Face folders. Each of the results' `runs` has the
+        digests of its student before training (`begun`), with the new arrays of seed 0, and of the
+        examples that it was trained on (`tokens`), both as they were when its training began.
 
         Args:
             accept_changes: goes on with what another recipe left in `out`; the results then list
                 both.
 
         Raises:
-            ValueError: `out` holds another recipe, or the recipe does not fit the data or the
-                model.
+            ValueError: `out` holds another recipe, or results of this one whose students began
+                otherwise, or the recipe does not fit the data or the model.
         """
         begun = time.perf_counter()
         data = self.load()
-        # Only now, so that a mistyped file leaves nothing behind that the next recipe has to equal.
+        what = self.begin(data)
+        # Only now, so that a mistake leaves nothing behind that the next recipe has to equal.
         by_first(lambda: claim(out / RECIPE, self, accept_changes=accept_changes))
         with Bars() as bars:
-            bench, teachers = self.prepare(data, out, bars, accept_changes)
+            bench, teachers = self.prepare(data, *what, out, bars, accept_changes)
             runs = self.train_arms(bench, bars)
             sizes = self.measure(teachers, bars)
         first, *others = [scored(x.name, teachers[x.name], data, out) for x in self.teachers]
         origin = provenance(self, out, time.perf_counter() - begun)
-        origin["begun"] = {x.name: self.begun(teachers, x).digest for x in self.students}
         report = results(bench.data, first, others, runs, sizes, origin)
         by_first(lambda: publish(report, out))
 
@@ -167,15 +169,33 @@ class Distillation:
             if student.source is not None
         }
 
-    def prepare(
-        self, data: Data, out: Path, bars: Bars, accept_changes: bool = False
-    ) -> tuple[Bench, dict[str, Model]]:
-        """What all arms share, the teachers' outputs among it; and the trained teachers by name."""
-        own, how = self.own_tokens(data), fit_options(self, accept_changes)
+    def begin(self, data: Data) -> tuple[dict[str, Data], dict[str, Model], dict[str, Needs]]:
+        """The task in students' own tokens; and of every teacher, by name, the model before it has
+        seen the task, and what is read of it.
+
+        Raises:
+            ValueError: as of `needs`; or a teacher reads other tokens than the first one.
+        """
+        own = self.own_tokens(data)
         for teacher in self.other_teachers:
             check_vocabulary(teacher, data)
         untrained = {teacher.name: untrained_teacher(teacher, data) for teacher in self.teachers}
-        wanted = self.needs(untrained, data, own)  # before hours of training: it may refuse
+        return own, untrained, self.needs(untrained, data, own)
+
+    def prepare(
+        self,
+        data: Data,
+        own: Mapping[str, Data],
+        untrained: Mapping[str, Model],
+        wanted: Mapping[str, Needs],
+        out: Path,
+        bars: Bars,
+        accept_changes: bool = False,
+    ) -> tuple[Bench, dict[str, Model]]:
+        """What all arms share, the teachers' outputs among it; and the trained teachers by name.
+        The arguments are those that `begin` gives.
+        """
+        how = fit_options(self, accept_changes)
         teachers = {
             x.name: train_teacher(untrained[x.name], x, data, out, bars.training(x.name), how)
             for x in self.teachers
@@ -186,7 +206,8 @@ class Distillation:
         }
         order = self.data_seed if self.seeds_run == "together" else None
         first = teachers[self.teacher.name]
-        return Bench(data, own, first, outputs, self.training, order, how, out), teachers
+        begun = {x.name: self.begun(teachers, x).digest for x in self.students}
+        return Bench(data, own, first, outputs, self.training, order, begun, how, out), teachers
 
     def outputs(
         self, name: str, teacher: Model, data: Data, needs: Needs, bars: Bars
@@ -211,7 +232,8 @@ class Distillation:
 
         Raises:
             ValueError: an objective does not fit student and teachers, or compares token by token
-                where a student's tokens are not the teachers'; or a teacher is read by none.
+                where a student's tokens are not the teachers'; or a teacher is read by none, or its
+                sentence embeddings are, and are not means.
         """
         wanted: dict[str, Needs] = {}
         configs = {name: teacher.config for name, teacher in teachers.items()}
@@ -237,12 +259,14 @@ class Distillation:
                 wanted[name] = wanted.get(name, Needs()) | needs
         if unread := [name for name in teachers if name not in wanted]:
             raise ValueError(f"no objective reads the teacher {unread[0]!r}; leave it out")
+        for teacher in self.teachers:
+            if teacher.source is not None and wanted[teacher.name].sentence:
+                check_pooling(teacher.source)
         return wanted
 
     def begun(self, teachers: Mapping[str, Model], student: Student) -> Model:
-        """A student before training, as it is measured."""
-        first = teachers[self.teacher.name]
-        return start(first, student, self.methods[0], seed=self.seeds[0])
+        """A student before training, as it is measured and told from others."""
+        return start(teachers[self.teacher.name], student, self.methods[0], seed=0)
 
     def train_arms(self, bench: Bench, bars: Bars) -> list[Run]:
         """Every arm of every student with every seed; each method's first seed is saved."""

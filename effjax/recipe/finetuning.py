@@ -16,11 +16,11 @@ from effjax.distill import TaskLoss, Weighted
 from effjax.files import write_json
 from effjax.hf.source import read_object
 from effjax.models.model import Model
-from effjax.recipe.arms import Run, Scores, read_run, save, write_run
+from effjax.recipe.arms import Run, Scores, fields_of, read_run, save, write_run
 from effjax.recipe.prepare import Data, prepare_data, untrained_teacher
 from effjax.recipe.progress import Bars
 from effjax.recipe.provenance import RECIPE, commit, provenance
-from effjax.recipe.report import data_fields, mean_and_sd, run_fields
+from effjax.recipe.report import data_fields, mean_and_sd
 from effjax.recipe.spec import Teacher, fit_options
 from effjax.train import Mesh, Training, evaluate, fit
 from effjax.train.claim import claim
@@ -95,7 +95,7 @@ class Finetuning:
             **data_fields(data),
             "scores": {split: over_seeds(runs, split) for split in self.splits},
             "published": dict(self.published),
-            "runs": [run_fields(run) for run in runs],
+            "runs": [fields_of(run) for run in runs],
             **provenance(self, out, time.perf_counter() - begun),
         }
         by_first(lambda: publish(report, out))

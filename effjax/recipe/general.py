@@ -8,26 +8,29 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from effjax import hf
 from effjax.data.bad_rows import OnBad
+from effjax.data.encode import encode
+from effjax.data.examples import Examples
 from effjax.data.masking import Masking
 from effjax.distill import CachedOutputs, Needs, Weighted
 from effjax.files import write_json
 from effjax.models.model import Model
 from effjax.recipe.arms import made, save
 from effjax.recipe.corpora import Corpus, read_corpus
-from effjax.recipe.prepare import kept_outputs
+from effjax.recipe.prepare import check_pooling, kept_outputs
 from effjax.recipe.progress import Bars
-from effjax.recipe.provenance import RECIPE, commit, finish, provenance
+from effjax.recipe.provenance import RECIPE, begun_with, commit, finish, provenance
 from effjax.recipe.spec import Student, fit_options
 from effjax.train import Mesh, Training, fit
 from effjax.train.claim import claim
 from effjax.train.curves import final_table
 from effjax.train.fitting import FitOptions
-from effjax.train.held_out import evaluate_objective
+from effjax.train.held_out import check_objective, evaluate_objective
 from effjax.train.logs import read_history
 from effjax.train.processes import by_first, exists
 from effjax.types import Aux
@@ -107,7 +110,8 @@ class GeneralDistillation:
     def run(self, out: Path, *, accept_changes: bool = False) -> None:
         """Distils into `out`, going on where an interrupted run of the same recipe stopped.
 
-        Writes results.json, and the student as a Hugging Face folder.
+        Writes results.json, and the student as a Hugging Face folder. The results have the digests
+        of the student before training (`begun`) and of the tokens it was trained on (`sha256`).
 
         Args:
             accept_changes: goes on with what another recipe left in `out`; the results then list
@@ -134,6 +138,9 @@ class GeneralDistillation:
         teacher, student = self.models(tokenizer)
         if self.needs(teacher, student).sentence:
             check_pooling(self.teacher)
+        word = Examples((["word"],), labels=None, idx=np.zeros(1, np.int32))
+        what = (self.objective, student, {"teacher": teacher}, encode(tokenizer, word, None))
+        check_objective(*what, masking=self.masking(tokenizer))
         corpus = read_corpus(
             self.corpus,
             held_out=self.held_out,
@@ -215,6 +222,7 @@ class GeneralDistillation:
                 folder=folder,
                 masking=masking,
                 teachers={"teacher": self.told(prepared, bars)},
+                begun=student.digest,
                 steps=self.steps,
                 evaluation=logged,
                 progress=bars.training(f"seed {self.seed}"),
@@ -222,9 +230,12 @@ class GeneralDistillation:
             )
             metrics = look(fitted.model, fitted.aux)
             save(fitted.model, save_to, corpus.tokenizer, {"held_out": metrics})
+            origin = begun_with(folder)
             result = {
                 "corpus": self.corpus,
                 "tokens": corpus.tokens,
+                "sha256": {"train": origin["tokens"]},
+                "begun": origin["begun"],
                 "params": {"teacher": teacher.num_params, "student": student.num_params},
                 "held_out": metrics,
                 "steps": fitted.steps,
@@ -233,15 +244,6 @@ class GeneralDistillation:
             }
             by_first(lambda: finish(folder, result))
             bars.print(final_table(read_history(folder)))
-
-
-def check_pooling(teacher: str) -> None:
-    """Raises a ValueError for a teacher whose embeddings are not means."""
-    if (pooling := hf.read_sentence_encoder(teacher).pooling) != "mean":
-        raise ValueError(
-            f"{teacher} embeds a text by pooling {pooling!r}; objectives of sentence embeddings "
-            "compare means of the last hidden states"
-        )
 
 
 def publish(report: Mapping[str, Any], out: Path) -> None:

@@ -201,6 +201,15 @@ def untrained_teacher(teacher: Teacher, data: Data) -> Model:
     )
 
 
+def check_pooling(source: str) -> None:
+    """Raises a ValueError for a teacher whose embeddings are not means."""
+    if (pooling := hf.read_sentence_encoder(source).pooling) != "mean":
+        raise ValueError(
+            f"{source} embeds a text by pooling {pooling!r}; objectives of sentence embeddings "
+            "compare means of the last hidden states"
+        )
+
+
 def fine_tuned_teacher(teacher: Teacher, task: Task) -> Model:
     """A teacher as its source is, but for the names of its labels, which are the task's.
 

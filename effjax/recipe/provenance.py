@@ -12,7 +12,7 @@ from effjax import __version__
 from effjax.files import write_json
 from effjax.measure import machine
 from effjax.train.checkpoint import forget_checkpoints
-from effjax.train.claim import earlier, resolved
+from effjax.train.claim import earlier, original, resolved
 from effjax.train.curves import draw_curves
 
 RECIPE = "recipe.json"
@@ -53,6 +53,14 @@ def provenance(recipe: Any, out: Path, seconds: float) -> dict[str, Any]:
         "recipe": resolved(recipe),
         "earlier_recipes": [json.loads(path.read_text()) for path in earlier(out / RECIPE)],
     }
+
+
+def begun_with(folder: Path) -> dict[str, Any]:
+    """What a training in this folder began with, before every accepted change: `begun`, the digest
+    of its model, None where that is not known; and `tokens`, that of its examples.
+    """
+    settings = original(folder / "training.json")
+    return {"begun": settings.get("begun"), "tokens": settings["examples"]}
 
 
 def finish(folder: Path, result: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ from effjax.measure.table import AT_ONCE
 from effjax.models.base import EncoderConfig
 from effjax.models.model import Model
 from effjax.prune import gated
-from effjax.recipe.arms import Run
+from effjax.recipe.arms import Run, fields_of
 from effjax.recipe.pruned import Bench, Made, empty_model
 from effjax.recipe.pruning_figure import draw, draw_structure
 from effjax.recipe.report import (
@@ -29,7 +29,6 @@ from effjax.recipe.report import (
     comparisons,
     data_fields,
     mean_and_sd,
-    run_fields,
     size_fields,
     teacher_summary,
 )
@@ -107,7 +106,7 @@ def results(
         },
         "comparisons": {} if bench.data.task.regression else by_speedup(made, list(scores.right)),
         "pruned": pruned,
-        "runs": [run_fields(run) for one in made for run in one.after],
+        "runs": [fields_of(run) for one in made for run in one.after],
         **provenance,
     }
 
@@ -135,7 +134,7 @@ def made_fields(bench: Bench, made: Made, sizes: Sizes) -> dict[str, Any]:
         "predicted_cost": structure.cost,
         "predicted_speedup": bench.costs.whole / structure.cost,
         **size_fields(size),
-        "before": run_fields(made.before),
+        "before": fields_of(made.before),
     }
 
 

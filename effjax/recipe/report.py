@@ -13,7 +13,7 @@ from rich.table import Table
 from effjax.data.metrics import paired_bootstrap, wilson_interval
 from effjax.files import atomic_file, write_json
 from effjax.measure import Latency, Speedup
-from effjax.recipe.arms import Run
+from effjax.recipe.arms import Run, fields_of
 from effjax.recipe.figure import draw
 from effjax.recipe.prepare import Data
 from effjax.recipe.spec import WITHOUT_TEACHER
@@ -105,7 +105,7 @@ def results(
             for student, arms in groups.items()
         },
         "sizes": {name: size_fields(size) for name, size in sizes.items()},
-        "runs": [run_fields(run) for run in runs],
+        "runs": [fields_of(run) for run in runs],
         **provenance,
     }
 
@@ -174,10 +174,6 @@ def size_fields(size: Size) -> dict[str, Any]:
         "file_bytes": size.file_bytes,
         "latency": shapes,
     }
-
-
-def run_fields(run: Run) -> dict[str, Any]:
-    return {name: value for name, value in vars(run).items() if name != "right"}
 
 
 def lines(report: Report) -> tuple[list[str], list[list[str]]]:

@@ -42,6 +42,11 @@ def earlier(path: Path) -> list[Path]:
     return sorted(path.parent.glob(f"{path.stem}.*.json"), key=lambda p: int(p.stem.split(".")[-1]))
 
 
+def original(path: Path) -> Any:
+    """The settings that a folder was begun with, before every accepted change."""
+    return json.loads([*earlier(path), path][0].read_text())
+
+
 def resolved(value: Any) -> Any:
     """Settings as JSON: every dataclass a dict that names its type."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

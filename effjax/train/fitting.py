@@ -73,6 +73,7 @@ def fit(
     mesh: Mesh = Mesh(),  # noqa: B008 - a frozen value
     masking: Masking | None = None,
     teachers: Mapping[str, Model | KnownTeacher] | None = None,
+    begun: str | None = None,
     reparam: Reparam | None = None,
     steps: int | None = None,
     evaluation: Evaluation | None = None,
@@ -94,6 +95,9 @@ def fit(
         masking: of a masked LM: what it has to predict.
         teachers: by the name that objectives read them by. A model is run in every step, on what
             the student reads; `CachedOutputs` are of what it reads in every epoch.
+        begun: tells what the model was before all training, such as `Model.digest`: a training does
+            not go on with another. None leaves that to the caller, since the digest of a large
+            model takes half a second.
         reparam: what acts on parameters and gates before the forward pass; evaluation goes without.
         steps: how many; None for `training.epochs` epochs. The learning rate's curve ends there.
         evaluation: (model so far, what the objective has learned) -> metrics, headline first;
@@ -115,7 +119,7 @@ def fit(
     check_evaluated(training, evaluation)
     check_readers(model, teachers, encoded, masking)
     run, known = told_apart(teachers, objective, model.config)
-    begun = time.perf_counter()
+    clock = time.perf_counter()
     devices = mesh.build()
     batches = batches_of(
         model,
@@ -138,6 +142,7 @@ def fit(
 
     settings = {"model": model.config, "objective": objective, "training": training}
     settings |= {"seed": seed, "steps": steps, **learned_from(encoded, run | known)}
+    settings |= {} if begun is None else {"begun": begun}
     settings |= {} if order is None else {"order": order}
     settings |= {} if masking is None else {"masking": masking}
     settings |= {} if reparam is None else {"reparam": reparam}
@@ -155,7 +160,7 @@ def fit(
     loop = completed(make, begin, folder, settings, **where)
     trained, beside = model.replace(params=loop.saved.params), loop.saved.state.trainables
     learned = (beside["aux"], beside["reparam"])
-    return Fit(trained, *learned, loop.saved.step, time.perf_counter() - begun, loop.loss)
+    return Fit(trained, *learned, loop.saved.step, time.perf_counter() - clock, loop.loss)
 
 
 def batches_of(

@@ -50,18 +50,24 @@ def evaluate_objective(
 
 
 def check_objective(
-    objective: Weighted, model: Model, teachers: Mapping[str, Model], encoded: Encoded
+    objective: Weighted,
+    model: Model,
+    teachers: Mapping[str, Model],
+    encoded: Encoded,
+    *,
+    masking: Masking | None = None,
 ) -> None:
     """Raises the ValueError of an objective that models of these shapes do not fit; nothing runs.
 
     Args:
         encoded: training examples; one of them is looked at.
+        masking: as of the training.
     """
     configs = {name: teacher.config for name, teacher in teachers.items()}
     key = jax.random.key(0)
     aux = jax.eval_shape(lambda key: objective.init(key, model.config, configs), key)
-    pad_id = model.config.pad_token_id
-    (batch,) = TrainBatches(encoded=encoded, batch_size=1, seed=0, pad_id=pad_id)[0]
+    how = {"pad_id": model.config.pad_token_id, "masking": masking}
+    (batch,) = TrainBatches(encoded=encoded, batch_size=1, seed=0, **how)[0]
     jax.eval_shape(functools.partial(term_sums, objective), model, aux, teachers, batch, key)
 
 

@@ -54,6 +54,7 @@ def fit_together(
     folder: Path,
     masking: Masking | None = None,
     teachers: Mapping[str, Model | KnownTeacher] | None = None,
+    begun: str | None = None,
     steps: int | None = None,
     wandb_project: str | None = None,
     accept_changes: bool = False,
@@ -72,6 +73,7 @@ def fit_together(
             0.9}), in place of what these have; None leaves all as they are.
         order: seed of batch order and masks, which all of them share.
         folder: as of `fit`; all students share one.
+        begun: as of `fit`, one for all.
 
     Returns:
         What each student's training gave; `seconds` and `loss` are those of all.
@@ -81,7 +83,7 @@ def fit_together(
             learning rates, or training is to stop early, or there are several processes. Or weights
             are of no term, or of other terms for one student than for another.
     """
-    teachers, begun = teachers or {}, time.perf_counter()
+    teachers, clock = teachers or {}, time.perf_counter()
     rates = learning_rates or [training.learning_rate] * len(seeds)
     weights = [dict(own) for own in weights or [{}] * len(seeds)]
     check_alike(models, seeds, rates, weights, training)
@@ -109,6 +111,7 @@ def fit_together(
     settings |= {"seeds": tuple(seeds), "learning_rates": tuple(rates)}
     settings |= {"order": order, "steps": steps, "masking": masking}
     settings |= {"weights": tuple(weights), **learned_from(encoded, run | known)}
+    settings |= {} if begun is None else {"begun": begun}
     make = functools.partial(
         Loop,
         model=models[0],
@@ -121,7 +124,7 @@ def fit_together(
     )
     where = {"accept_changes": accept_changes, "wandb_project": wandb_project}
     loop = completed(make, Saved(stacked(states), Best({})), folder, settings, **where)
-    state, seconds = loop.saved.state, time.perf_counter() - begun
+    state, seconds = loop.saved.state, time.perf_counter() - clock
     trained = {"params": state.params, "aux": state.trainables["aux"]}
     of_each = [jax.tree.map(lambda x, i=i: x[i], trained) for i in range(len(models))]
     return tuple(

@@ -5,7 +5,9 @@ import shutil
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -26,6 +28,7 @@ from effjax.recipe.figure import draw
 from effjax.recipe.report import lines, summary
 from effjax.recipe.spec import CONTROL, RANDOM, NewModel
 from effjax.train import Training
+from effjax.train.fitting import Fit
 from effjax.train.logs import read_history
 from tests.recipe.test_finetuning import tiny_encoder
 
@@ -98,7 +101,12 @@ def test_results_say_everything(out: Path) -> None:
     assert {"commit", "machine", "wall_seconds"} <= set(report)
     given = (from_pretrained(out / "teacher"), RECIPE.students[0], RECIPE.methods[0])
     begun = arms.start(*given, seed=0)
-    assert report["begun"] == {"1-layer": begun.digest}
+    random = {run["arm"] for run in runs if "begun" not in run}
+    assert random == {"random"}  # whose arrays are all of its seed
+    assert {run["begun"] for run in runs if run["arm"] not in random} == {begun.digest}
+    assert {run["tokens"] for run in runs} == {report["sha256"]["train"]}
+    searched = json.loads((out / "runs/1-layer/distilled/search/0.001.json").read_text())
+    assert searched["begun"] == begun.digest
     assert {run["commit"] for run in runs} == {report["commit"]}
     assert report["teacher_training"]["commit"] == report["commit"]
 
@@ -163,6 +171,23 @@ def test_another_recipe_is_refused_in_the_same_folder(
         replace(RECIPE, seeds=(5,)).run(out)
 
 
+def test_runs_of_older_versions_are_read(
+    out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which do not say what they began with."""
+    small_words(monkeypatch)
+    shutil.copytree(out, tmp_path / "out")
+    for file in (tmp_path / "out" / "runs" / "1-layer").rglob("*.json"):
+        if file.name == "result.json" or file.parent.name == "search":
+            known = json.loads(file.read_text())
+            kept = {name: x for name, x in known.items() if name not in ("begun", "tokens")}
+            file.write_text(json.dumps(kept))
+    monkeypatch.setattr(arms, "train", None)  # nothing is trained anew
+    RECIPE.run(tmp_path / "out")
+    runs = json.loads((tmp_path / "out" / "results.json").read_text())["runs"]
+    assert not any({"begun", "tokens"} & set(run) for run in runs)
+
+
 def small_words(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = toy.examples
     monkeypatch.setattr(toy, "examples", lambda split: whole(split, size=600))
@@ -199,6 +224,58 @@ def test_students_of_other_architectures_and_tokenizers(
     assert own.config.vocab_size <= 80
     tokenizer = AutoTokenizer.from_pretrained(students["own"])
     assert len(tokenizer) == own.config.vocab_size
+
+
+@pytest.mark.parametrize(
+    ("rates", "finished"),
+    [((1e-3,), "seed-0/result.json"), ((1e-3, 2e-3), "search/0.001.json")],
+)
+def test_runs_of_one_student_have_one_start(
+    out: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    rates: tuple[float, ...],
+    finished: str,
+) -> None:
+    """Whose folder holds another encoder when a recipe goes on: what is finished says which one it
+    began with, until that is accepted, and in the results too.
+    """
+    source, (teacher, trained) = tiny_encoder(tmp_path / "encoder"), ("teacher", "runs/teacher")
+    small_words(monkeypatch)
+    for folder in (teacher, trained):
+        shutil.copytree(out / folder, tmp_path / "out" / folder)
+    recipe = replace(
+        RECIPE,
+        students=(Student(name="own", source=str(source)),),
+        methods=distilled(Weighted(soft=(1.0, SoftTargets()))),
+        search=Search(learning_rates=rates, steps=1, validation=64),
+    )
+    whole = arms.fit
+
+    def stopped(*what: Any, seed: int, **how: Any) -> Fit:
+        if seed == 1:
+            raise KeyboardInterrupt
+        return whole(*what, seed=seed, **how)
+
+    def start() -> str:
+        given = (from_pretrained(out / "teacher"), recipe.students[0], recipe.methods[0])
+        return arms.start(*given, seed=0).digest
+
+    monkeypatch.setattr(arms, "fit", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        recipe.run(tmp_path / "out")
+    before, encoder = start(), from_pretrained(source)
+    other = encoder.replace(params=jax.tree.map(lambda x: 2 * x, encoder.params))
+    hf.save_pretrained(other, source, tokenizer=hf.load_tokenizer(source), overwrite=True)
+    monkeypatch.setattr(arms, "fit", whole)
+    message = rf"{finished} is of a training that began otherwise: begun: {before} -> {start()}\. "
+    with pytest.raises(ValueError, match=message):
+        recipe.run(tmp_path / "out")
+    recipe.run(tmp_path / "out", accept_changes=True)
+    report = json.loads((tmp_path / "out" / "results.json").read_text())
+    begun = {(run["arm"], run["seed"]): run["begun"] for run in report["runs"]}
+    assert begun.pop(("distilled", 0)) == before
+    assert set(begun.values()) == {start()}
 
 
 @pytest.mark.slow

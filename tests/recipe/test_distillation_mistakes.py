@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from effjax import hf
 from effjax.data.tasks import get_task
-from effjax.distill import Needs, PatientMSE, SoftTargets, TaskLoss, Weighted
+from effjax.distill import Needs, PatientMSE, SentenceMSE, SoftTargets, TaskLoss, Weighted
 from effjax.recipe import Student, Teacher
 from effjax.recipe.distillation import compared_by_token
 from effjax.recipe.spec import NewModel
@@ -46,6 +48,7 @@ def test_models_that_an_objective_cannot_compare_are_refused_before_training(
     with pytest.raises(ValueError, match=r"PatientMSE: .* have 8 numbers, the teacher's 16") as no:
         replace(RECIPE, students=(narrow,), methods=methods).run(tmp_path / "out")
     assert "\n" not in str(no.value)
+    assert not (tmp_path / "out").exists()  # the recipe, put right, has the folder to itself
 
 
 def test_a_teacher_does_not_run_on_tokens_of_others(
@@ -57,6 +60,43 @@ def test_a_teacher_does_not_run_on_tokens_of_others(
     recipe = replace(recipe, methods=distilled(Weighted(soft=(1.0, SoftTargets()))))
     with pytest.raises(ValueError, match=r"'own' reads other tokens .* cannot run in every step"):
         replace(recipe, teacher_runs="every step").run(tmp_path / "out")
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_sentence_embeddings_are_means(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: bool
+) -> None:
+    """Of the first teacher and of another one; an encoder that pools otherwise can teach all else,
+    and the recipe that asks for no more has the folder to itself.
+    """
+    source = tiny_encoder(tmp_path / "encoder")
+    bare, tokenizer = hf.from_pretrained(source, head=None), hf.load_tokenizer(source)
+    for pooling in ("mean", "cls"):
+        encoder = hf.SentenceEncoder(bare, pooling=pooling)
+        hf.save_sentence_encoder(encoder, tmp_path / pooling, tokenizer=tokenizer)
+    small_words(monkeypatch)
+
+    class Trained(Exception): ...
+
+    def train(*what: Any) -> None:
+        raise Trained
+
+    monkeypatch.setattr("effjax.recipe.distillation.train_teacher", train)
+    mean, cls = (
+        Teacher(name=name, source=str(tmp_path / name), training=SMALL) for name in ("mean", "cls")
+    )
+    teacher, other = (cls, mean) if first else (mean, cls)
+    recipe = replace(RECIPE, teacher=teacher, other_teachers=(other,))
+
+    def run(sentence: str, soft: str) -> None:
+        terms = {"s": (1.0, SentenceMSE(teacher=sentence)), "t": (1.0, SoftTargets(teacher=soft))}
+        replace(recipe, methods=distilled(Weighted(**terms))).run(tmp_path / "out")
+
+    with pytest.raises(ValueError, match=r"cls embeds a text by pooling 'cls'; .* compare means"):
+        run("cls", "mean")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(Trained):
+        run("mean", "cls")
 
 
 def test_hidden_states_are_not_compared_across_tokenizers(

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -14,8 +15,11 @@ from effjax import hf
 from effjax.data.masking import Masking
 from effjax.data.wordpiece import train_wordpiece
 from effjax.distill import (
+    AttentionMSE,
+    HiddenCosine,
     HiddenMSE,
     MaskedLM,
+    Objective,
     Piecewise,
     RelationKL,
     SentenceMSE,
@@ -102,6 +106,8 @@ def test_what_is_held_out_is_measured_after_every_epoch_and_at_the_end(
     assert held_out["hidden"] < 0.8 * before["hidden"]
     assert report["tokens"]["train"] > report["tokens"]["held_out"] > 50 * 8
     assert report["params"]["student"] < report["params"]["teacher"]
+    assert report["begun"] == begun.student.digest
+    assert report["sha256"] == {"train": begun.corpus.train.digest}
 
 
 def test_the_student_is_a_folder_of_transformers(out: Path) -> None:
@@ -153,6 +159,55 @@ def test_students_learn_from_outputs_in_a_folder(
     student = Student(name="other", model=NewModel(hidden=8, layers=1, heads=4, ffn=8))
     short = replace(recipe.training, epochs=1)
     replace(recipe, student=student, training=short).run(tmp_path / "second")
+
+
+@pytest.mark.parametrize(
+    ("term", "head", "message"),
+    [
+        (HiddenCosine(), None, r"HiddenCosine: .* have 8 numbers, the teacher's 16"),
+        (RelationKL(of="k", heads=3), None, r"heads is 3, which does not divide the 8 numbers"),
+        (AttentionMSE(layers=((0, 0),)), None, r"layer 0 is out of range; .* hold 1 to 1"),
+        (SoftTargets(), None, "the student has no logits: it has no head"),
+        (MaskedLM(), "masked-lm", "MaskedLM needs labels, the batch has"),
+        (TaskLoss(), "masked-lm", "TaskLoss needs labels, the batch has"),
+    ],
+    ids=lambda x: type(x).__name__ if isinstance(x, Objective) else "",
+)
+def test_what_does_not_fit_is_refused_before_a_text_is_read(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    term: Objective,
+    head: Literal["masked-lm"] | None,
+    message: str,
+) -> None:
+    """So that the recipe, put right, has the folders to itself."""
+    monkeypatch.setattr("effjax.recipe.general.read_corpus", None)
+    objective = Weighted(hidden=(1.0, HiddenMSE(layers="last")), other=(1.0, term))
+    recipe = replace(placed(RECIPE, folder), objective=objective, head=head)
+    recipe = replace(recipe, teacher_outputs=str(tmp_path / "outputs"))
+    with pytest.raises(ValueError, match=message) as refused:
+        recipe.run(tmp_path / "out")
+    assert "\n" not in str(refused.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_words_that_are_masked_have_labels_to_be_looked_at(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The corpus is what comes after all that is refused."""
+
+    class Read(Exception): ...
+
+    def read(*what: Any, **how: Any) -> None:
+        raise Read
+
+    monkeypatch.setattr("effjax.recipe.general.read_corpus", read)
+    objective = Weighted(soft=(1.0, SoftTargets()), mlm=(1.0, MaskedLM()))
+    recipe = replace(placed(RECIPE, folder), objective=objective, head="masked-lm", mask_rate=0.15)
+    for logits_at in ("masked tokens", "all tokens"):
+        with pytest.raises(Read):
+            replace(recipe, logits_at=logits_at).prepare()
 
 
 def test_what_cannot_teach_is_refused(folder: Path, tmp_path: Path) -> None:

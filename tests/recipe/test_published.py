@@ -111,6 +111,19 @@ def test_tinyberts_second_stage_trains(
     assert (trained.config.num_layers, trained.config.hidden) == (layers, width)
 
 
+def test_mobileberts_layers_have_as_many_steps_each_as_in_the_paper() -> None:
+    """10,000, one layer after the other; then the words have the other 500,000."""
+    recipe = runpy.run_path(str(CONFIGS / "mobilebert.py"))["recipe"]
+    weights = {term.name: term.weight for term in recipe.objective.terms}
+    for kind in ("features", "attention"):
+        for layer in range(1, 25):
+            points = weights[f"{kind}_{layer}"].points
+            begin, end = (round(recipe.steps * at) for at, weight in points if weight == 1.0)
+            assert (begin, end) == (10_000 * (layer - 1), 10_000 * layer)
+    (begin, _), *_ = weights["mlm"].points
+    assert (round(recipe.steps * begin), recipe.steps) == (240_000, 740_000)
+
+
 def first_stage(recipe: Distillation) -> Stage:
     """TinyBERT's training of intermediate layers, before that of predictions."""
     (method,) = recipe.methods
