@@ -90,7 +90,7 @@ def score_pairs(
         ValueError: there are none, or the two have not as many heads over as many tokens.
     """
     teacher = given.teacher
-    for pair in resolve(layers, len(student.layers), len(teacher.layers)):
+    for pair in resolve(layers, len(student.layers), len(teacher.layers), first=1):
         ours, theirs = student.of_layer("scores", pair[0]), teacher.of_layer("scores", pair[1])
         if ours.shape != theirs.shape:
             raise ValueError(
@@ -106,7 +106,7 @@ def check_reaches(
     layers: LayerMap, student: EncoderConfig | Outputs, teacher: EncoderConfig | Outputs
 ) -> None:
     """Raises a ValueError for a layer of the student that reaches less than its teacher's."""
-    for ours, theirs in resolve(layers, len(student.layers), len(teacher.layers)):
+    for ours, theirs in resolve(layers, len(student.layers), len(teacher.layers), first=1):
         reach, wanted = student.layers[ours - 1].reach, teacher.layers[theirs - 1].reach
         if reach is not None and (wanted is None or wanted > reach):
             raise ValueError(
@@ -129,5 +129,5 @@ def over_queries(values: list[Float[Array, "B H L"]], student: Outputs, batch: B
 
 def scores_needed(layers: LayerMap, student: EncoderConfig, teacher: EncoderConfig | None) -> Needs:
     """The teacher's side of the map."""
-    pairs = resolve(layers, student.num_layers, known(teacher).num_layers)
+    pairs = resolve(layers, student.num_layers, known(teacher).num_layers, first=1)
     return Needs(scores=tuple(sorted({theirs for _, theirs in pairs})))

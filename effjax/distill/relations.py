@@ -35,7 +35,8 @@ class RelationKL(Objective):
 
     def __call__(self, student: Outputs, given: Given) -> Term:
         own, values = neighbours(student, given.batch), []
-        for ours, theirs in resolve(self.layers, len(student.layers), len(given.teacher.layers)):
+        depths = len(student.layers), len(given.teacher.layers)
+        for ours, theirs in resolve(self.layers, *depths, first=1):
             found = self.relations(student, ours, "student")
             wanted = self.relations(given.teacher, theirs, f"teacher {self.teacher!r}")
             if found.shape != wanted.shape:
@@ -61,5 +62,5 @@ class RelationKL(Objective):
         return x_BHLK @ x_BHLK.swapaxes(2, 3) * x_BHLK.shape[-1] ** -0.5
 
     def needs(self, student: EncoderConfig, teacher: EncoderConfig | None) -> Needs:
-        pairs = resolve(self.layers, student.num_layers, known(teacher).num_layers)
+        pairs = resolve(self.layers, student.num_layers, known(teacher).num_layers, first=1)
         return replace(Needs(), **{self.of: tuple(sorted({theirs for _, theirs in pairs}))})
