@@ -32,7 +32,9 @@ recipe = Pruning(
         training=Training(
             epochs=20, batch_size=16, learning_rate=3e-5, max_length=384, dtype="bfloat16"
         ),
-        objective=Weighted(soft=(0.9, SoftTargets(temperature=2.0)), task=(0.1, TaskLoss())),
+        objective=Weighted(
+            soft=(0.9, SoftTargets(temperature=2.0, over="positions")), task=(0.1, TaskLoss())
+        ),
     ),
     seeds=(0, 1, 2),
 )

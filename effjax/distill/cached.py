@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from effjax.data.encode import Encoded
-from effjax.distill.objective import Needs
+from effjax.distill.objective import PER_TOKEN, Needs
 from effjax.models.base import EncoderConfig, Head, LayerTrace, Outputs
 
 Key = tuple[str, int]
@@ -79,12 +79,12 @@ class CachedOutputs:
         }
         depth = self.config.num_layers
         layers = (
-            {name: found.get((name, i + 1)) for name in ("hidden", "q", "k", "v", "scores")}
-            for i in range(depth)
+            LayerTrace(**{name: found.get((name, i + 1)) for name in PER_TOKEN}, reach=spec.reach)
+            for i, spec in enumerate(self.config.layers)
         )
         return Outputs(
             embedded=found.get(("hidden", 0)),
-            layers=tuple(LayerTrace(**values) for values in layers),
+            layers=tuple(layers),
             last_hidden=found.get(("hidden", depth)),
             logits=self.logits(found),
             sentence=found.get(("sentence", 0)),

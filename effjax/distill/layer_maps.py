@@ -10,7 +10,7 @@ LayerMap = Literal["last", "uniform", "skip", "first", "top"] | tuple[tuple[int,
 
 
 def resolve(
-    layers: LayerMap, student_depth: int, teacher_depth: int
+    layers: LayerMap, student_depth: int, teacher_depth: int, *, first: int = 0
 ) -> tuple[tuple[int, int], ...]:
     """The (student, teacher) pairs of a layer map, for n student and N teacher layers.
 
@@ -23,16 +23,20 @@ def resolve(
     Source: arXiv 1910.01108, section 2; 1909.10351, section 3.1 (here without the embedding, which
     is the pair (0, 0)); 1908.09355, section 3.
 
+    Args:
+        first: the least that a pair may name; 1 for what there is none of in the embedding.
+
     Raises:
-        ValueError: a pair is out of range, or there is none.
+        ValueError: a pair is none, or is out of range; or there is none at all.
     """
     pairs = pairs_of(layers, student_depth, teacher_depth)
     if not pairs:
         raise ValueError(
-            f"layer map {layers!r} has no pairs for a student of {student_depth} layers"
+            f"layer map {layers!r} has no pairs for a student of {student_depth} layers and a "
+            f"teacher of {teacher_depth}"
         )
     for pair in pairs:
-        check_pair(pair, student_depth, teacher_depth)
+        check_pair(pair, student_depth, teacher_depth, first)
     return pairs
 
 
@@ -60,11 +64,13 @@ def pairs_of(
     return tuple(rules[layers])
 
 
-def check_pair(pair: tuple[int, int], student_depth: int, teacher_depth: int) -> None:
-    """Raises a ValueError for a pair that names a layer that is not there."""
+def check_pair(pair: tuple[int, int], student_depth: int, teacher_depth: int, first: int) -> None:
+    """Raises a ValueError for a pair that is none, or names a layer that is not there."""
+    if not isinstance(pair, tuple) or len(pair) != 2:
+        raise ValueError(f"layer map: {pair!r} is no pair; expected (student, teacher)")
     student, teacher = pair
-    if not (0 <= student <= student_depth and 0 <= teacher <= teacher_depth):
+    if not (first <= student <= student_depth and first <= teacher <= teacher_depth):
         raise ValueError(
-            f"layer map: pair {pair} is out of range; the student has 0 to {student_depth}, "
-            f"the teacher 0 to {teacher_depth}"
+            f"layer map: pair {pair} is out of range; the student has {first} to {student_depth}, "
+            f"the teacher {first} to {teacher_depth}"
         )

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 import jax
 import jax.numpy as jnp
 
+from effjax.layers.local import full_mask
 from effjax.models.base import EncoderConfig, Outputs
-from effjax.models.encoder import attention_mask
+from effjax.models.encoder import attention_mask, is_token
 from effjax.types import Array, Aux, Batch, Bool, Float, Shaped
 
 EXAMPLE_MASK = "example_mask"
@@ -179,17 +180,24 @@ def at_predicted(
     return jnp.take_along_axis(x_BL, batch["predicted"], axis=1, mode="fill", fill_value=fill)
 
 
-def neighbours(student: Outputs, batch: Batch) -> Bool[Array, "B 1 #L L"]:
+def neighbours(student: Outputs, batch: Batch, reach: int | None = None) -> Bool[Array, "B 1 #L L"]:
     """Which keys each query may see: the tokens of its own example.
+
+    Args:
+        reach: of a local layer, which sees only those at most so many places away.
 
     Raises:
         ValueError: nothing says where there are tokens.
     """
     if "segment_ids" in batch:
-        return attention_mask({"segment_ids": jnp.asarray(batch["segment_ids"])})
-    if student.mask is None:
+        fields = {"segment_ids": jnp.asarray(batch["segment_ids"])}
+    elif student.mask is not None:
+        fields = {"attention_mask": student.mask}
+    else:
         raise ValueError("attention is compared within a mask, and the student's outputs lack it")
-    return attention_mask({"attention_mask": student.mask})
+    if reach is None:
+        return attention_mask(fields)
+    return full_mask(is_token(fields), fields.get("segment_ids"), reach)
 
 
 def token_weights(outputs: Outputs, batch: Batch, shape: tuple[int, ...]) -> Float[Array, "B L"]:

@@ -13,7 +13,8 @@ from effjax.types import Array, Float
 @dataclass(frozen=True, kw_only=True)
 class RelationKL(Objective):
     """KL(R_t[l] || R_s[l]) per layer pair, relation head and query l, of the relations
-    R = softmax(x x^T / sqrt(d)) of the queries, keys or values x, d numbers to a head.
+    R = softmax(x x^T / sqrt(d)) of the queries, keys or values x, d numbers to a head. They are
+    between all tokens of an example, in local layers too: vectors are compared, not attention.
 
     Source: arXiv 2012.15828, section 3.1 (with `heads`, any layer of the teacher, and one term each
     for queries, keys and values); 2002.10957, section 3.2 (values, of the models' own heads).
@@ -34,7 +35,8 @@ class RelationKL(Objective):
 
     def __call__(self, student: Outputs, given: Given) -> Term:
         own, values = neighbours(student, given.batch), []
-        for ours, theirs in resolve(self.layers, len(student.layers), len(given.teacher.layers)):
+        depths = len(student.layers), len(given.teacher.layers)
+        for ours, theirs in resolve(self.layers, *depths, first=1):
             found = self.relations(student, ours, "student")
             wanted = self.relations(given.teacher, theirs, f"teacher {self.teacher!r}")
             if found.shape != wanted.shape:
@@ -42,7 +44,7 @@ class RelationKL(Objective):
                     f"RelationKL: relations of the student are {found.shape}, those of the teacher "
                     f"{wanted.shape}; with `heads` both are split into as many"
                 )
-            values.append(divergence_within(own, found, wanted))
+            values.append(divergence_within((found, own), (wanted, own)))
         return over_queries(values, student, given.batch)
 
     def relations(self, outputs: Outputs, layer: int, whose: str) -> Float[Array, "B A L M"]:
@@ -60,5 +62,5 @@ class RelationKL(Objective):
         return x_BHLK @ x_BHLK.swapaxes(2, 3) * x_BHLK.shape[-1] ** -0.5
 
     def needs(self, student: EncoderConfig, teacher: EncoderConfig | None) -> Needs:
-        pairs = resolve(self.layers, student.num_layers, known(teacher).num_layers)
+        pairs = resolve(self.layers, student.num_layers, known(teacher).num_layers, first=1)
         return replace(Needs(), **{self.of: tuple(sorted({theirs for _, theirs in pairs}))})

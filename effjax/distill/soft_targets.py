@@ -33,8 +33,9 @@ class SoftTargets(Objective):
 
     Attributes:
         temperature: T; the factor T^2 keeps gradients of one size whatever T is.
-        over: what the softmax runs over: "classes", or "positions" for question answering, whose
-            start and end logits [B, L, 2] are each a distribution over the tokens.
+        over: what the softmax runs over: "classes" or choices, or "positions" for question
+            answering alone, whose start and end logits [B, L, 2] are each a distribution over the
+            tokens.
         teacher: the teacher's name.
     """
 
@@ -62,7 +63,7 @@ class SoftTargets(Objective):
         return Term(values, logit_weights(values, student, given.batch, self.over))
 
     def needs(self, student: EncoderConfig, teacher: EncoderConfig | None) -> Needs:
-        del student, teacher
+        check_heads("SoftTargets", student, teacher, self.over)
         return Needs(logits=True)
 
 
@@ -85,8 +86,31 @@ class LogitMSE(Objective):
         return Term(values, logit_weights(values, student, given.batch, "classes"))
 
     def needs(self, student: EncoderConfig, teacher: EncoderConfig | None) -> Needs:
-        del student, teacher
+        check_heads("LogitMSE", student, teacher)
         return Needs(logits=True)
+
+
+def check_heads(
+    who: str, student: EncoderConfig, teacher: EncoderConfig | None, over: Over | None = None
+) -> None:
+    """Raises a ValueError for a head whose logits are not over classes, choices or positions.
+
+    Args:
+        over: what a softmax runs over, which has to be what those of the head are over.
+    """
+    heads = {"student": student.head} | ({} if teacher is None else {"teacher": teacher.head})
+    for whose, head in heads.items():
+        if head == "replaced-token-detection":
+            raise ValueError(
+                f"{who}: the head of the {whose} is {head}, which has one logit per token; "
+                "expected one with logits over classes, choices or positions"
+            )
+        right = "positions" if head == "question-answering" else "classes"
+        if over not in (None, right):
+            raise ValueError(
+                f"{who}: over is {over!r}, and the head of the {whose} {head}; "
+                f"expected over={right!r}"
+            )
 
 
 def both_logits(

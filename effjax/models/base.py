@@ -43,6 +43,11 @@ class LayerSpec:
     tied: ClassVar[tuple[str, ...]] = ()
     """Sizes of what has a place in a table that all layers share."""
 
+    @property
+    def reach(self) -> int | None:
+        """The most places between two tokens that attend to each other; None for all."""
+        return None
+
     def shrunk(self, name: str, kept: Sequence[int]) -> "LayerSpec":
         """The layer with only these of what the table's axis instance "layer_3/<name>" counts."""
         return dataclasses.replace(self, **{name: len(kept)})
@@ -251,6 +256,8 @@ class LayerTrace:
         q, k, v: queries, keys and values.
         scores: q k^T / sqrt(K) with its bias, if it has one, before mask and softmax.
         hidden: the layer's output.
+        reach: that of its `LayerSpec`: of a local layer, scores of tokens further apart are no part
+            of what it computes.
     """
 
     q: Float[Array, "B H L K"] | None = None
@@ -258,6 +265,7 @@ class LayerTrace:
     v: Float[Array, "B H M K"] | None = None
     scores: Float[Array, "B H L M"] | None = None
     hidden: Float[Array, "B L D"] | None = None
+    reach: int | None = dataclasses.field(default=None, metadata={"static": True})
 
 
 @jax.tree_util.register_dataclass

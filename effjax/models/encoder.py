@@ -132,13 +132,14 @@ class Encoder(nn.Module):
         fields.setdefault("position_ids", self.positions(fields))
         x_BLD = self.embed(fields, deterministic)
         shared, embedded, traces, gates = self.share(fields), x_BLD, [], gates or {}
-        for name, block in zip(self.config.layer_names, self.blocks, strict=True):
+        layers = zip(self.config.layer_names, self.config.layers, self.blocks, strict=True)
+        for name, spec, block in layers:
             y_BLD, trace = block(x_BLD, shared, gates_below(name, gates), deterministic)
             if name in gates:
                 y_BLD = through(gates[name], x_BLD, y_BLD)
                 trace = dataclasses.replace(trace, hidden=y_BLD)
             x_BLD = y_BLD
-            traces.append(trace)
+            traces.append(dataclasses.replace(trace, reach=spec.reach))
         x_BLD = self.finish(x_BLD)
         starts = batch.get("starts")
         vector_BD = self.example_vectors(x_BLD, fields, starts)

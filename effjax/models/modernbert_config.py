@@ -116,7 +116,7 @@ class ModernBertLayer(RotaryLayer):
 
     @property
     def reach(self) -> int | None:
-        """The most places between two tokens that attend to each other."""
+        """Half of the window; None for all."""
         return None if self.window is None else self.window // 2
 
 

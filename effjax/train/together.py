@@ -1,6 +1,7 @@
 """Several students in one program: the same batches and one teacher, everything else their own."""
 
 import functools
+import itertools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -80,8 +81,9 @@ def fit_together(
 
     Raises:
         ValueError: as of `fit`; or the students are not of one shape, or not as many as seeds and
-            learning rates, or training is to stop early, or there are several processes. Or weights
-            are of no term, or of other terms for one student than for another.
+            learning rates, or two would have one training, or training is to stop early, or there
+            are several processes. Or weights are of no term, or of other terms for one student than
+            for another.
     """
     teachers, clock = teachers or {}, time.perf_counter()
     rates = learning_rates or [training.learning_rate] * len(seeds)
@@ -152,9 +154,13 @@ def check_alike(
         raise ValueError("together: the students differ in shape; expected one config for all")
     if bad := [rate for rate in rates if not (math.isfinite(rate) and rate > 0)]:
         raise ValueError(f"together: a learning rate is {bad[0]}; it must be above 0")
-    own = [tuple(sorted(x.items())) for x in weights]
-    if len(set(zip(seeds, rates, own, strict=True))) < len(seeds):
-        raise ValueError(f"together: seeds {list(seeds)} train the same student twice")
+    own = list(zip(seeds, rates, weights, strict=True))
+    for i, j in itertools.combinations(range(len(models)), 2):
+        if own[i] == own[j] and same_arrays(models[i], models[j]):
+            raise ValueError(
+                f"together: students {i} and {j} have the same arrays, seed {seeds[i]}, learning "
+                f"rate {rates[i]} and weights {weights[i]}; expected one of these to differ"
+            )
     if training.patience is not None:
         raise ValueError(
             f"training: patience is {training.patience}, but students that are trained together "
@@ -165,6 +171,14 @@ def check_alike(
             f"together: there are {jax.process_count()} processes; students that are trained "
             "together are so by a single one"
         )
+
+
+def same_arrays(one: Model, other: Model) -> bool:
+    """Whether two models of one config have equal parameters; looks no further than the first that
+    differ.
+    """
+    pairs = zip(jax.tree.leaves(one.params), jax.tree.leaves(other.params), strict=True)
+    return all(x is y or bool(jnp.array_equal(x, y)) for x, y in pairs)
 
 
 def check_weights(weights: Sequence[Mapping[str, float]], objective: Weighted) -> None:

@@ -1,14 +1,15 @@
 """Soft targets against numbers worked out by hand."""
 
 from collections.abc import Callable
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from effjax.distill import Given, LogitMSE, SoftTargets, Term, Weighted
-from effjax.models.base import Outputs
+from effjax.distill import Given, LogitMSE, Needs, Objective, SoftTargets, Term, Weighted
+from effjax.models.base import EncoderConfig, Head, Outputs
 from effjax.types import Array
 
 Build = Callable[..., Outputs]
@@ -148,3 +149,41 @@ def test_logits_as_they_are(outputs: Build) -> None:
     np.testing.assert_allclose(found.values, [4.5, 2.0])
     with pytest.raises(ValueError, match="LogitMSE: the student's logits are"):
         LogitMSE()(student, Given(teacher=outputs(logits=[[1.0]])))
+
+
+CLASSES, POSITIONS = SoftTargets(), SoftTargets(over="positions")
+FITTING: dict[Head, tuple[Objective, ...]] = {
+    **dict.fromkeys(get_args(Head), (CLASSES, LogitMSE())),
+    "question-answering": (POSITIONS, LogitMSE()),
+    "replaced-token-detection": (),
+}
+"""What every head's logits can be learned with."""
+
+
+@pytest.mark.parametrize("head", get_args(Head))
+def test_a_softmax_runs_over_what_the_logits_of_a_head_are_over(
+    config: EncoderConfig, head: Head
+) -> None:
+    """Of either side; the other has no head."""
+    headed = config.replace(head=head)
+    for objective in (CLASSES, POSITIONS, LogitMSE()):
+        if objective in FITTING[head]:
+            assert objective.needs(headed, headed) == Needs(logits=True)
+            continue
+        bare = config.replace(head="question-answering" if objective == POSITIONS else None)
+        for whose, pair in {"student": (headed, bare), "teacher": (bare, headed)}.items():
+            message = f"head of the {whose} (is )?{head}[,;].* expected (over|one with logits over)"
+            with pytest.raises(ValueError, match=message) as caught:
+                objective.needs(*pair)
+            assert "\n" not in str(caught.value)
+
+
+def test_the_softmax_that_a_head_wants_is_named(config: EncoderConfig) -> None:
+    for objective, head, right in (
+        (CLASSES, "question-answering", "positions"),
+        (POSITIONS, "sequence-classification", "classes"),
+    ):
+        headed = config.replace(head=head)
+        message = f"over is '{objective.over}', and the head of the student {head}; expected over="
+        with pytest.raises(ValueError, match=f"^SoftTargets: {message}'{right}'$"):
+            objective.needs(headed, headed)

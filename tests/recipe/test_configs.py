@@ -1,5 +1,5 @@
-"""Every config names splits that its task has, its fields can be set, and its header says how it is
-run, what came of it and what was published.
+"""Every config names splits that its task has, learns its logits as they are, its fields can be
+set, and its header says how it is run, what came of it and what was published.
 """
 
 import ast
@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from effjax.data import get_task
+from effjax.data.kinds import KINDS
 from effjax.overrides import flatten
 
 ROOT = Path(__file__).parents[2]
@@ -94,6 +95,20 @@ def test_a_published_row_is_quoted_as_it_is(assets: Path, name: str) -> None:
         assert pytest.approx(100 * score) in numbers
 
 
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
+def test_soft_targets_are_over_positions_for_answers_alone(file: Path) -> None:
+    recipe = runpy.run_path(str(file))["recipe"]
+    task = getattr(recipe, "task", None)
+    answers = isinstance(task, str) and KINDS[get_task(task).kind].head == "question-answering"
+    found = {leaf.value for name, leaf in flatten(recipe).items() if name.endswith(".over")}
+    assert found <= {"positions" if answers else "classes"}
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
+def test_every_field_of_a_config_has_a_name_of_its_own(file: Path) -> None:
+    assert flatten(runpy.run_path(str(file))["recipe"])
+
+
 def scores(row: dict[str, Any], order: list[str]) -> dict[str, Any]:
     """A published row by the names that quotes have: every task of GLUE, and `glue` as a list of
     all; SQuAD's exact match and F1.
@@ -107,8 +122,3 @@ def scores(row: dict[str, Any], order: list[str]) -> dict[str, Any]:
 def header_of(file: Path) -> str:
     """A config's header in one line."""
     return " ".join((ast.get_docstring(ast.parse(file.read_text())) or "").split())
-
-
-@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
-def test_every_field_of_a_config_has_a_name_of_its_own(file: Path) -> None:
-    assert flatten(runpy.run_path(str(file))["recipe"])

@@ -15,6 +15,7 @@ import pytest
 from effjax import hf
 from effjax.data import toy
 from effjax.data.wordpiece import train_wordpiece
+from effjax.distill import SoftTargets, Weighted
 from effjax.models import create
 from effjax.recipe import Distillation, GeneralDistillation, Pruning, Stage
 from effjax.train import Training
@@ -136,7 +137,9 @@ def first_stage(recipe: Distillation) -> Stage:
 def test_a_published_recipe_prunes(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a narrow model of random weights, on few short texts; all else is the recipe's."""
+    """Of a narrow model of random weights, on few short texts, of classes; all else is the
+    recipe's.
+    """
     recipe = runpy.run_path(str(CONFIGS / f"{name}.py"))["recipe"]
     assert isinstance(recipe, Pruning)
     whole = toy.examples
@@ -153,7 +156,9 @@ def test_a_published_recipe_prunes(
         recipe.model, source=str(tmp_path / "source"), training=short(recipe.model.training)
     )
     recovery = recipe.recovery and replace(
-        recipe.recovery, training=short(recipe.recovery.training)
+        recipe.recovery,
+        training=short(recipe.recovery.training),
+        objective=of_classes(recipe.recovery.objective),
     )
     here = {"task": "toy/sentiment", "splits": ("validation",), "shape": (1, 16), "seeds": (0,)}
     small = replace(recipe, model=model, recovery=recovery, calibration=16, **here)
@@ -164,3 +169,14 @@ def test_a_published_recipe_prunes(
     if name != "prune_block_movement":  # which keeps to no budget
         for made in report["pruned"]:
             assert made["predicted_cost"] <= report["budget"]["whole"] / made["speedup"]
+
+
+def of_classes(objective: Weighted) -> Weighted:
+    """The objective with soft targets over classes, where they are over positions."""
+    terms = (
+        replace(x, objective=replace(x.objective, over="classes"))
+        if isinstance(x.objective, SoftTargets)
+        else x
+        for x in objective.terms
+    )
+    return Weighted(terms=tuple(terms))

@@ -1,5 +1,6 @@
 """Students that are trained in one program are what they would be alone."""
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from effjax.train.fitting import Fit, batches_of
 from effjax.train.logs import read_history
 from effjax.train.loop import Progress
 from effjax.train.step import init_state
-from effjax.train.together import make_step_together, stacked
+from effjax.train.together import make_step_together, same_arrays, stacked
 from effjax.train.window import Metrics
 from effjax.tree import flatten
 from effjax.types import Array
@@ -73,6 +74,26 @@ def test_students_are_what_they_would_be_alone(
             np.testing.assert_allclose(ours[path], array, atol=2e-5, err_msg=path)
         own = read_history(where["folder"])[-1]["loss"]
         assert looks[-1][f"loss/{i}"] == pytest.approx(own, abs=1e-4)
+
+
+def test_unlike_students_may_share_a_seed(model: Model, encoded: Encoded, tmp_path: Path) -> None:
+    """And like ones too, where their learning rates or weights differ; all end apart."""
+    like = student(0)
+    trained = fit_together(
+        (like, student(1), like, like),
+        encoded,
+        OBJECTIVE,
+        replace(TRAINING, epochs=1),
+        seeds=(1, 1, 1, 1),
+        learning_rates=(1e-2, 1e-2, 3e-3, 1e-2),
+        weights=({"soft": 0.5}, {"soft": 0.5}, {"soft": 0.5}, {"soft": 2.0}),
+        order=0,
+        folder=tmp_path,
+        teachers={"teacher": model},
+        steps=2,
+    )
+    for one, other in itertools.combinations(trained, 2):
+        assert not same_arrays(one.model, other.model)
 
 
 @pytest.mark.slow
@@ -155,7 +176,10 @@ def test_students_go_on_where_they_were_stopped(
         ),
         ({"weights": ({"sof": 1.0}, {"sof": 2.0})}, "no term 'sof' to weigh; terms: .*soft"),
         ({"weights": ({"soft": 1.0}, {"soft": np.nan})}, "the weights .*nan.* are not all finite"),
-        ({"seeds": (1, 1)}, r"seeds \[1, 1\] train the same student twice"),
+        (
+            {"models": (student(0), student(0)), "seeds": (1, 1)},
+            r"students 0 and 1 have the same arrays, seed 1, learning rate 0\.01 and weights {};",
+        ),
         ({"models": (student(0), small_model())}, "differ in shape; expected one config for all"),
         ({"training": replace(TRAINING, patience=1)}, "patience is 1, but students that are"),
     ],
