@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from effjax.data.bad_rows import OnBad, check_choice
+from effjax.choices import check_choices
+from effjax.data.bad_rows import OnBad
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,7 @@ class OwnFiles:
     on_bad: OnBad = "stop"
 
     def __post_init__(self) -> None:
-        check_choice(self.on_bad)
+        check_choices(self)
 
     @property
     def files(self) -> dict[str, str]:

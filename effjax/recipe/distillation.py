@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from effjax import hf, measure
+from effjax.choices import check_choices
 from effjax.data.kinds import KINDS
 from effjax.data.tables import TextFiles
 from effjax.data.tagged_files import TaggedFiles
@@ -98,6 +99,7 @@ class Distillation:
     latency: tuple[tuple[int, int], ...] = ((1, 128), (32, 128))
 
     def __post_init__(self) -> None:
+        check_choices(self)
         check_methods(self.methods, self.training.epochs)
         check_names(self.teachers, self.students)
         if self.teacher_runs == "every step" and (self.teacher_outputs or self.teacher_top_k):

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from effjax import hf
+from effjax.choices import check_choices
 from effjax.data.bad_rows import OnBad
 from effjax.data.masking import Masking
 from effjax.distill import CachedOutputs, Needs, Weighted
@@ -92,6 +93,7 @@ class GeneralDistillation:
     wandb_project: str | None = None
 
     def __post_init__(self) -> None:
+        check_choices(self)
         if self.training.patience is not None:
             raise ValueError(
                 "general distillation has no score to stop early by; leave training.patience out"

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from effjax import hf
+from effjax.choices import check_choices
 from effjax.data.bad_rows import OnBad
 from effjax.data.corpus import unigram_loss
 from effjax.data.masking import Masking
@@ -76,6 +77,7 @@ class Pretraining:
     wandb_project: str | None = None
 
     def __post_init__(self) -> None:
+        check_choices(self)
         new = (self.tokenizer, self.generator, self.model) != (None, None, NewModel())
         if self.source is not None and new:
             raise ValueError(

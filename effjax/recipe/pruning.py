@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from effjax import measure
+from effjax.choices import check_choices
 from effjax.data.encode import Encoded
 from effjax.data.examples import split_off
 from effjax.data.kinds import prepare
@@ -84,6 +85,7 @@ class Pruning:
     wandb_project: str | None = None
 
     def __post_init__(self) -> None:
+        check_choices(self)
         check_speedups(self.speedups)
         check_ways(self.ways, self.model, self.recovery)
         if self.calibration < 1:
