@@ -110,7 +110,7 @@ class Loop:
                 break
             state, metrics = self.step(self.saved.state, parts)
             self.saved = replace(self.saved, state=state)
-            self.window.add(metrics, parts)
+            self.window.add(metrics, self.batches.tokens(parts))
             done += 1
             asked = interruption.wants_end()
             due = done % self.training.save_every == 0 or done == self.steps
