@@ -31,6 +31,7 @@ from effjax.train.fitting import FitOptions
 from effjax.train.held_out import evaluate_objective
 from effjax.train.logs import read_history
 from effjax.train.processes import by_first, exists
+from effjax.train.training import check_steps
 from effjax.types import Aux
 
 
@@ -94,6 +95,7 @@ class GeneralDistillation:
 
     def __post_init__(self) -> None:
         check_choices(self)
+        check_steps(self.steps)
         if self.training.patience is not None:
             raise ValueError(
                 "general distillation has no score to stop early by; leave training.patience out"

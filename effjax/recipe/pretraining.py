@@ -29,6 +29,7 @@ from effjax.train.curves import final_table
 from effjax.train.fitting import FitOptions
 from effjax.train.logs import read_history
 from effjax.train.processes import by_first, exists
+from effjax.train.training import check_steps
 from effjax.types import Aux
 
 
@@ -78,6 +79,7 @@ class Pretraining:
 
     def __post_init__(self) -> None:
         check_choices(self)
+        check_steps(self.steps)
         new = (self.tokenizer, self.generator, self.model) != (None, None, NewModel())
         if self.source is not None and new:
             raise ValueError(

@@ -6,6 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 from effjax.distill import TaskLoss, Weighted
 from effjax.train import Mesh, Training
 from effjax.train.fitting import FitOptions
+from effjax.train.training import check_steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,6 +201,9 @@ class Search:
     steps: int | None
     validation: int
     seed: int = 1000
+
+    def __post_init__(self) -> None:
+        check_steps(self.steps)
 
 
 @runtime_checkable

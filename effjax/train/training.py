@@ -88,3 +88,9 @@ class Training:
     def runtime(self) -> Runtime:
         """How a model that is trained so computes."""
         return Runtime.auto(self.dtype, remat=self.remat)
+
+
+def check_steps(steps: int | None) -> None:
+    """Raises a ValueError for a number of steps that trains nothing; None is that of the epochs."""
+    if steps is not None and steps < 1:
+        raise ValueError(f"steps is {steps}; it must be above 0")

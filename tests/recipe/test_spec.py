@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from effjax.distill import SoftTargets, Weighted
-from effjax.recipe import Stage, Student
+from effjax.recipe import Search, Stage, Student
 from effjax.train import Mesh
 from tests.recipe.test_distillation import RECIPE, distilled
+from tests.recipe.test_pretraining import MASKED_LM
 
 
 def test_students_on_several_devices_run_one_by_one() -> None:
@@ -33,6 +34,14 @@ def test_a_stage_trains(changes: dict) -> None:
     given = {"epochs": 1, "learning_rate": 1e-3} | changes
     with pytest.raises(ValueError, match=r"stage 'layers': .* expected 1 or more, and a number"):
         Stage(name="layers", objective=Weighted(soft=(1.0, SoftTargets())), **given)
+
+
+@pytest.mark.parametrize("steps", [0, -5])
+def test_steps_are_above_0(steps: int) -> None:
+    with pytest.raises(ValueError, match=f"steps is {steps}; it must be above 0"):
+        replace(MASKED_LM, steps=steps)
+    with pytest.raises(ValueError, match=f"steps is {steps}; it must be above 0"):
+        Search(learning_rates=(1e-3, 1e-4), steps=steps, validation=8)
 
 
 @pytest.mark.parametrize("given", [{}, {"layers": (0,), "source": "somewhere"}])

@@ -76,6 +76,16 @@ def test_examples_longer_than_the_model_reads_are_refused(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("steps", [0, -5])
+def test_a_run_without_a_step_is_refused(
+    model: Model, encoded: Encoded, tmp_path: Path, steps: int
+) -> None:
+    """Nothing says that a model which was never trained is a trained one."""
+    with pytest.raises(ValueError, match=f"steps is {steps}; it must be above 0"):
+        fit(model, encoded, TASK, QUICK, seed=0, folder=tmp_path / "run", steps=steps)
+    assert not (tmp_path / "run").exists()
+
+
 def test_another_seed_gives_another_model(model: Model, encoded: Encoded, tmp_path: Path) -> None:
     models = [
         fit(model, encoded, TASK, QUICK, seed=seed, folder=tmp_path / str(seed), steps=3).model
