@@ -226,6 +226,23 @@ def test_training_stops_early_and_keeps_the_best_model(
     assert shown == [(5, name, 0.5), (10, name, 0.8), (15, name, 0.7), (20, name, 0.8)]
 
 
+def test_a_lowered_patience_is_heard_before_another_step(
+    model: Model, encoded: Encoded, tmp_path: Path
+) -> None:
+    """Two evaluations without a better score are fewer than three, and more than one."""
+    scores = iter([0.8, 0.7, 0.6])
+
+    def evaluation(found: Model, aux: Aux) -> dict[str, float]:
+        return {"validation/accuracy": next(scores)}
+
+    options: Any = {"seed": 0, "folder": tmp_path, "evaluation": evaluation}
+    begun = fit(model, encoded, TASK, replace(QUICK, patience=3), steps=15, **options)
+    options["accept_changes"] = True
+    stopped = fit(model, encoded, TASK, replace(QUICK, patience=1), **options)
+    assert (begun.steps, stopped.steps) == (15, 15)
+    assert same(stopped.model, begun.model)
+
+
 def test_what_stops_early_must_be_evaluated(model: Model, encoded: Encoded, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="patience is 2, but nothing is evaluated"):
         fit(model, encoded, TASK, replace(QUICK, patience=2), seed=0, folder=tmp_path / "run")
