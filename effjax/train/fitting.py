@@ -101,7 +101,8 @@ def fit(
         wandb_project: logs go to this project on Weights & Biases too.
         accept_changes: goes on from a checkpoint of other settings.
         progress: called every few steps with (step, steps, metrics): the headline of the last
-            evaluation first, and those of the last steps.
+            evaluation first, and those of the last steps. Where training stops early, `steps` is
+            the last one.
 
     Raises:
         ValueError: the loss or its gradient is not finite, or too many steps in a row were left

@@ -142,7 +142,7 @@ class Loop:
         if done % self.batches.per_epoch == 0:
             self.judge(done)
         self.window = Window(measured.after())  # its clock starts here
-        self.progress(done, self.steps, self.headline | means)
+        self.progress(done, done if self.over else self.steps, self.headline | means)
 
     def measured(self, done: int) -> Measured:
         """What was measured since the last look.

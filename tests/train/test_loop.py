@@ -205,7 +205,7 @@ def test_training_stops_early_and_keeps_the_best_model(
     scores, seen, shown = iter([0.5, 0.8, 0.7, 0.8, 0.9]), [], []
 
     def progress(step: int, steps: int, metrics: Mapping[str, float]) -> None:
-        shown.append((step, *next(iter(metrics.items()))))
+        shown.append((step, steps, *next(iter(metrics.items()))))
 
     def evaluation(found: Model, aux: Aux) -> dict[str, float]:
         del aux
@@ -223,7 +223,8 @@ def test_training_stops_early_and_keeps_the_best_model(
     found = [r["validation/accuracy"] for r in read_history(tmp_path) if "loss" not in r]
     assert found == [0.5, 0.8, 0.7, 0.8]
     name = "validation/accuracy"
-    assert shown == [(5, name, 0.5), (10, name, 0.8), (15, name, 0.7), (20, name, 0.8)]
+    assert shown[:3] == [(5, 50, name, 0.5), (10, 50, name, 0.8), (15, 50, name, 0.7)]
+    assert shown[3:] == [(20, 20, name, 0.8)]  # where it stops, all of its steps are done
 
 
 def test_a_lowered_patience_is_heard_before_another_step(
