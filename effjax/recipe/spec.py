@@ -159,6 +159,19 @@ RANDOM = Method(name="random", objective=CONTROL.objective)
 WITHOUT_TEACHER = (CONTROL.name, RANDOM.name)
 
 
+def check_each_once(splits: tuple[str, ...], seeds: tuple[int, ...], held_out: int = 0) -> None:
+    """Raises a ValueError for a recipe that evaluates or trains nothing, or the same twice.
+
+    Args:
+        held_out: examples that are an evaluation set too.
+    """
+    for name, found in {"splits": splits, "seeds": seeds}.items():
+        enough = found or (name == "splits" and held_out)
+        if not enough or len(set(found)) < len(found):
+            listed = ", ".join(map(str, found)) or "none"
+            raise ValueError(f"{name} are {listed}; expected one or more, each once")
+
+
 def check_methods(methods: tuple[Method, ...], epochs: int) -> None:
     """Raises a ValueError for names that are taken, and for stages that leave no epoch or share a
     folder.
