@@ -19,6 +19,7 @@ LEVELS = {
     "tree": 0,
     "files": 0,
     "cache": 0,
+    "choices": 0,
     "malloc": 0,
     "layers": 1,
     "data": 1,

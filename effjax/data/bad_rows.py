@@ -20,6 +20,8 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
+from effjax.choices import check_choices
+
 log = logging.getLogger("effjax")
 
 OnBad = Literal["stop", "skip"]
@@ -50,12 +52,6 @@ class BadRow(ValueError):
         self.line = line
 
 
-def check_choice(on_bad: str) -> None:
-    """Raises ValueError unless `on_bad` is a choice there is."""
-    if on_bad not in ("stop", "skip"):
-        raise ValueError(f"on_bad is {on_bad!r}; allowed: stop, skip")
-
-
 @dataclass(frozen=True, eq=False)
 class BadRows:
     """What becomes of bad rows, and how many were skipped so far, in whatever files.
@@ -72,7 +68,7 @@ class BadRows:
     counts: Counter[str] = field(default_factory=Counter, init=False)
 
     def __post_init__(self) -> None:
-        check_choice(self.on_bad)
+        check_choices(self)
 
     def sift(
         self,

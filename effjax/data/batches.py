@@ -94,6 +94,11 @@ class TrainBatches:
             return made
         return tuple(self.masking(part, seed=self.seed, epoch=epoch) for part in made)
 
+    def tokens(self, parts: tuple[Batch, ...]) -> int:
+        """How many tokens the examples of one batch have, whatever rows of it are asked for."""
+        ids = np.concatenate([part["example"][part["example_mask"] > 0] for part in parts])
+        return int((self.encoded.offsets[ids + 1] - self.encoded.offsets[ids]).sum())
+
     @functools.cached_property
     def order(self) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
         """`shuffled`, remembering the two epochs that meet in one look ahead."""

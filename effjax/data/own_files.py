@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from effjax.data.bad_rows import OnBad, check_choice
+from effjax.choices import check_choices
+from effjax.data.bad_rows import OnBad
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,7 @@ class OwnFiles:
     on_bad: OnBad = "stop"
 
     def __post_init__(self) -> None:
-        check_choice(self.on_bad)
+        check_choices(self)
 
     @property
     def files(self) -> dict[str, str]:
@@ -60,3 +61,13 @@ class OwnFiles:
         name, files = self.name or stem, self.files
         dev, test = (tuple(x for x in (split,) if x in files) for split in ("validation", "test"))
         return {"name": name, "title": name, "dev": dev, "test": test}
+
+
+def check_names(field: str, value: Any) -> None:
+    """Raises ValueError unless a field is a tuple or a list of names; a string alone would be one
+    of characters.
+    """
+    listed = isinstance(value, tuple | list)
+    if not listed or not all(isinstance(name, str) for name in value):
+        names = tuple(map(str, value)) if listed else (str(value),)
+        raise ValueError(f"{field} is {value!r}; needs names as they stand in the files: {names}")

@@ -22,7 +22,7 @@ from effjax.data.bad_rows import (
 )
 from effjax.data.examples import Examples
 from effjax.data.metrics import METRICS, OF_SCORES
-from effjax.data.own_files import OwnFiles
+from effjax.data.own_files import OwnFiles, check_names
 from effjax.data.table_rows import endings, read_rows
 from effjax.data.tasks import Task
 
@@ -55,6 +55,8 @@ class TextFiles(OwnFiles):
         super().__post_init__()
         for file in self.files.values():
             endings(Path(file))
+        check_names("text", self.text)
+        check_names("labels", self.labels)
         columns = (*self.text, self.label)
         if len(self.text) not in (1, 2):
             raise ValueError(f"text is {self.text!r}; needs a tuple of one or two columns")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from effjax.data.bad_rows import BadRows
 from effjax.data.conll import read_conll
-from effjax.data.own_files import OwnFiles
+from effjax.data.own_files import OwnFiles, check_names
 from effjax.data.tagging import TaggedSentences
 from effjax.data.tasks import Task
 
@@ -28,6 +28,7 @@ class TaggedFiles(OwnFiles):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_names("types", self.types)
         if not self.types or len(set(self.types)) != len(self.types) or not all(self.types):
             raise ValueError(f"types is {self.types!r}; needs one or more different names")
 

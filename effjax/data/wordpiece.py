@@ -1,10 +1,11 @@
 """WordPiece vocabularies trained on the spot, as Hugging Face tokenizers.
 
 This module owns the step from raw texts to a BERT tokenizer that `AutoTokenizer` loads offline.
-The same texts always give the same vocabulary, so that a run from scratch can be repeated.
+The texts are gone through twice and never all in memory; what stays is a count of every word. The
+same texts always give the same vocabulary, so that a run from scratch can be repeated.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
@@ -13,10 +14,12 @@ from transformers import BertTokenizer
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # BERT's order: padding is id 0
 
 
-def _alphabet(texts: list[str]) -> list[str]:
+def _alphabet(texts: Iterable[str]) -> list[str]:
     """Every character as a piece, first in a word and, with "##", inside one; sorted."""
-    normalizer = normalizers.BertNormalizer(lowercase=True)
-    characters = sorted(set().union(*(normalizer.normalize_str(text) for text in texts)) - {" "})
+    normalizer, found = normalizers.BertNormalizer(lowercase=True), set[str]()
+    for text in texts:
+        found.update(normalizer.normalize_str(text))
+    characters = sorted(found - {" "})
     return characters + [f"##{character}" for character in characters]
 
 
@@ -33,15 +36,20 @@ def train_wordpiece(
     between merges at random; here they are given to it first and sorted.
 
     Args:
-        texts: The training texts; their order does not matter.
+        texts: The training texts, which can be gone through anew; their order does not matter.
         vocab_size: Upper bound on the number of pieces, special tokens included.
         folder: Where to save the tokenizer for `AutoTokenizer.from_pretrained`; not saved if None.
         max_length: The tokenizer's `model_max_length`.
 
     Raises:
-        ValueError: If `vocab_size` does not even hold the special tokens and the alphabet.
+        ValueError: If `vocab_size` does not even hold the special tokens and the alphabet, or the
+            texts are an iterator, which is through after the first time.
     """
-    texts = list(texts)
+    if isinstance(texts, Iterator):
+        raise ValueError(
+            f"train_wordpiece: texts are a {type(texts).__name__}, which is gone through once; "
+            "needs a list, or another iterable that begins anew"
+        )
     first = [*SPECIAL, *_alphabet(texts)]
     if vocab_size < len(first):
         raise ValueError(

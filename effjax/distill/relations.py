@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from effjax.choices import check_choices
 from effjax.distill.attention import divergence_within, over_queries
 from effjax.distill.layer_maps import LayerMap, resolve
 from effjax.distill.objective import Given, Needs, Objective, Term, known, neighbours
@@ -32,6 +33,9 @@ class RelationKL(Objective):
     heads: int | None = None
     layers: LayerMap = "last"
     teacher: str = "teacher"
+
+    def __post_init__(self) -> None:
+        check_choices(self, "RelationKL: ")
 
     def __call__(self, student: Outputs, given: Given) -> Term:
         own, values = neighbours(student, given.batch), []

@@ -6,6 +6,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from effjax.choices import check_choices
 from effjax.distill.objective import (
     EXCLUDED,
     Given,
@@ -44,6 +45,7 @@ class SoftTargets(Objective):
     teacher: str = "teacher"
 
     def __post_init__(self) -> None:
+        check_choices(self, "SoftTargets: ")
         if not self.temperature > 0:
             raise ValueError(
                 f"SoftTargets: temperature is {self.temperature}; expected a number above 0"

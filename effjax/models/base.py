@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import jax
 
+from effjax.choices import check_choices
 from effjax.types import Array, Bool, Float, Int
 
 Activation = Literal["gelu", "gelu_new", "relu", "silu"]
@@ -228,6 +229,11 @@ class Runtime:
     remat: Remat = "none"
 
     def __post_init__(self) -> None:
+        check_choices(self, "runtime: ")
+        if self.chunk_tokens is not None and self.chunk_tokens < 1:
+            raise ValueError(
+                f"runtime: chunk_tokens is {self.chunk_tokens}; it must be above 0, None for all"
+            )
         if self.attention == "fused" and self.dtype != "bfloat16":
             raise ValueError(f"runtime: fused attention needs dtype bfloat16; it is {self.dtype}")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from effjax import hf, measure
+from effjax.choices import check_choices
 from effjax.data.kinds import KINDS
 from effjax.data.tables import TextFiles
 from effjax.data.tagged_files import TaggedFiles
@@ -28,7 +29,15 @@ from effjax.recipe.prepare import (
 from effjax.recipe.progress import Bars
 from effjax.recipe.provenance import RECIPE, provenance
 from effjax.recipe.report import Size, TeacherScores, publish, results
-from effjax.recipe.spec import Method, Search, Student, Teacher, check_methods, fit_options
+from effjax.recipe.spec import (
+    Method,
+    Search,
+    Student,
+    Teacher,
+    check_each_once,
+    check_methods,
+    fit_options,
+)
 from effjax.train import Mesh, Training, evaluate
 from effjax.train.claim import claim
 from effjax.train.held_out import check_objective
@@ -99,6 +108,8 @@ class Distillation:
     latency: tuple[tuple[int, int], ...] = ((1, 128), (32, 128))
 
     def __post_init__(self) -> None:
+        check_choices(self)
+        check_each_once(self.splits, self.seeds, self.held_out)
         check_methods(self.methods, self.training.epochs)
         check_names(self.teachers, self.students)
         if self.teacher_runs == "every step" and (self.teacher_outputs or self.teacher_top_k):

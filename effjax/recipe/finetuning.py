@@ -21,7 +21,7 @@ from effjax.recipe.prepare import Data, prepare_data, untrained_teacher
 from effjax.recipe.progress import Bars
 from effjax.recipe.provenance import RECIPE, commit, provenance
 from effjax.recipe.report import data_fields, mean_and_sd
-from effjax.recipe.spec import Teacher, fit_options
+from effjax.recipe.spec import Teacher, check_each_once, fit_options
 from effjax.train import Mesh, Training, evaluate, fit
 from effjax.train.claim import claim
 from effjax.train.curves import final_table
@@ -56,6 +56,9 @@ class Finetuning:
     mesh: Mesh = field(default_factory=Mesh)
     wandb_project: str | None = None
     published: tuple[tuple[str, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        check_each_once(self.splits, self.seeds)
 
     def run(self, out: Path, *, accept_changes: bool = False) -> None:
         """Runs the experiment into `out`, going on where an interrupted run of the same recipe

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from effjax import hf
+from effjax.choices import check_choices
 from effjax.data.bad_rows import OnBad
 from effjax.data.encode import encode
 from effjax.data.examples import Examples
@@ -33,6 +34,7 @@ from effjax.train.fitting import FitOptions
 from effjax.train.held_out import check_objective, evaluate_objective
 from effjax.train.logs import read_history
 from effjax.train.processes import by_first, exists
+from effjax.train.training import check_steps
 from effjax.types import Aux
 
 
@@ -95,6 +97,8 @@ class GeneralDistillation:
     wandb_project: str | None = None
 
     def __post_init__(self) -> None:
+        check_choices(self)
+        check_steps(self.steps)
         if self.training.patience is not None:
             raise ValueError(
                 "general distillation has no score to stop early by; leave training.patience out"

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from effjax import hf
+from effjax.choices import check_choices
 from effjax.data.bad_rows import OnBad
 from effjax.data.corpus import unigram_loss
 from effjax.data.masking import Masking
@@ -28,6 +29,7 @@ from effjax.train.curves import final_table
 from effjax.train.fitting import FitOptions
 from effjax.train.logs import read_history
 from effjax.train.processes import by_first, exists
+from effjax.train.training import check_steps
 from effjax.types import Aux
 
 
@@ -76,6 +78,8 @@ class Pretraining:
     wandb_project: str | None = None
 
     def __post_init__(self) -> None:
+        check_choices(self)
+        check_steps(self.steps)
         new = (self.tokenizer, self.generator, self.model) != (None, None, NewModel())
         if self.source is not None and new:
             raise ValueError(

@@ -39,6 +39,7 @@ class Bars:
             speed_estimate_period=math.inf,  # two looks at the loss, or trainings, may be far apart
         )
         self.whole = None
+        self.running = None
 
     def __enter__(self) -> "Bars":
         self.progress.start()
@@ -62,17 +63,20 @@ class Bars:
 
     def training(self, label: str) -> Callable[[int, int, Mapping[str, float]], None]:
         """A bar for one training: steps, the mean loss, the last evaluation's headline, and tokens
-        per second.
+        per second. It goes with the last step, or where none was left to do, with the next
+        training.
         """
-        bar = self.progress.add_task(label, total=None, note="")
+        if self.running is not None:
+            self.progress.update(self.running, visible=False)
+        self.running = bar = self.progress.add_task(label, total=None, note="")
 
         def update(step: int, steps: int, metrics: Mapping[str, float]) -> None:
             headline = next(iter(metrics))
             shown = {name: metrics[name] for name in dict.fromkeys(("loss", headline))}
             note = progress_note(shown, metrics[f"{SPEED}tokens_per_second"])
-            self.progress.update(bar, completed=step, total=steps, note=note)
-            if step == steps:
-                self.progress.update(bar, visible=False)
+            going_on = step < steps
+            self.progress.update(bar, completed=step, total=steps, note=note, visible=going_on)
+            if not going_on:
                 self.print(f"{label}: {steps} steps, {note}")
 
         return update

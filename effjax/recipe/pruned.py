@@ -15,6 +15,7 @@ from typing import Any, Literal
 import jax
 
 from effjax import measure
+from effjax.choices import check_choices
 from effjax.data.encode import Encoded
 from effjax.distill import CachedOutputs, Weighted, cache_outputs
 from effjax.files import write_json
@@ -54,6 +55,9 @@ class Recovery:
     training: Training
     objective: Weighted
     teacher_runs: Literal["once", "every step"] = "once"
+
+    def __post_init__(self) -> None:
+        check_choices(self, "recovery: ")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

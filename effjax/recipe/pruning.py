@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from effjax import measure
+from effjax.choices import check_choices
 from effjax.data.encode import Encoded
 from effjax.data.examples import split_off
 from effjax.data.kinds import prepare
@@ -22,7 +23,7 @@ from effjax.recipe.progress import Bars
 from effjax.recipe.provenance import RECIPE, provenance
 from effjax.recipe.pruned import Bench, Made, Recovery, run_way
 from effjax.recipe.pruning_report import measured, publish, results
-from effjax.recipe.spec import Teacher, fit_options
+from effjax.recipe.spec import Teacher, check_each_once, fit_options
 from effjax.recipe.ways import Way
 from effjax.train import Mesh
 from effjax.train.claim import claim
@@ -84,6 +85,8 @@ class Pruning:
     wandb_project: str | None = None
 
     def __post_init__(self) -> None:
+        check_choices(self)
+        check_each_once(self.splits, self.seeds, self.held_out)
         check_speedups(self.speedups)
         check_ways(self.ways, self.model, self.recovery)
         if self.calibration < 1:

@@ -6,6 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 from effjax.distill import TaskLoss, Weighted
 from effjax.train import Mesh, Training
 from effjax.train.fitting import FitOptions
+from effjax.train.training import check_steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +159,19 @@ RANDOM = Method(name="random", objective=CONTROL.objective)
 WITHOUT_TEACHER = (CONTROL.name, RANDOM.name)
 
 
+def check_each_once(splits: tuple[str, ...], seeds: tuple[int, ...], held_out: int = 0) -> None:
+    """Raises a ValueError for a recipe that evaluates or trains nothing, or the same twice.
+
+    Args:
+        held_out: examples that are an evaluation set too.
+    """
+    for name, found in {"splits": splits, "seeds": seeds}.items():
+        enough = found or (name == "splits" and held_out)
+        if not enough or len(set(found)) < len(found):
+            listed = ", ".join(map(str, found)) or "none"
+            raise ValueError(f"{name} are {listed}; expected one or more, each once")
+
+
 def check_methods(methods: tuple[Method, ...], epochs: int) -> None:
     """Raises a ValueError for names that are taken, and for stages that leave no epoch or share a
     folder.
@@ -200,6 +214,9 @@ class Search:
     steps: int | None
     validation: int
     seed: int = 1000
+
+    def __post_init__(self) -> None:
+        check_steps(self.steps)
 
 
 @runtime_checkable

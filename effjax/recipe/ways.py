@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
+from effjax.choices import check_choices
 from effjax.data.encode import Encoded
 from effjax.models.costs import Costs
 from effjax.models.model import Model
@@ -230,6 +231,9 @@ class FewerLayers(Way):
     """
 
     order: Literal["top", "bottom", "alternate", "symmetric", "importance", "contribution"]
+
+    def __post_init__(self) -> None:
+        check_choices(self, f"way {self.name!r}: ")
 
     def check(self, model: Model, costs: Costs, speedups: tuple[float, ...]) -> None:
         cost, least = functools.partial(cost_of, costs=costs), costs.whole / max(speedups)

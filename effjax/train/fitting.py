@@ -28,7 +28,7 @@ from effjax.train.step import (
     optimizer_of,
 )
 from effjax.train.teachers import KnownTeacher, check_readers, learned_from, taught, told_apart
-from effjax.train.training import Training
+from effjax.train.training import Training, check_steps
 from effjax.types import Aux
 
 
@@ -105,17 +105,20 @@ def fit(
         wandb_project: logs go to this project on Weights & Biases too.
         accept_changes: goes on from a checkpoint of other settings.
         progress: called every few steps with (step, steps, metrics): the headline of the last
-            evaluation first, and those of the last steps.
+            evaluation first, and those of the last steps. Where training stops early, `steps` is
+            the last one.
 
     Raises:
         ValueError: the loss or its gradient is not finite, or too many steps in a row were left
             out; the message names the step, its batch is saved and the last checkpoint stays. Or
-            another run is using the folder, or has used it with other settings. Or training is to
-            stop early, and nothing is evaluated. Or an example is not what the model or a teacher
-            can read, or cached outputs are of other tokens, or of text that is now masked.
+            another run is using the folder, or has used it with other settings. Or there is no
+            step to do, or training is to stop early, and nothing is evaluated. Or an example is not
+            what the model or a teacher can read, or cached outputs are of other tokens, or of text
+            that is now masked.
         Interrupted: the system asked the process to end; a checkpoint was saved before.
     """
     teachers = teachers or {}
+    check_steps(steps)
     check_evaluated(training, evaluation)
     check_readers(model, teachers, encoded, masking)
     run, known = told_apart(teachers, objective, model.config)
@@ -129,7 +132,7 @@ def fit(
         masking=masking,
         share=share_of(devices),
     )
-    steps = steps or training.epochs * batches.per_epoch
+    steps = training.epochs * batches.per_epoch if steps is None else steps
     configs = {name: teacher.config for name, teacher in teachers.items()}
     given = {"steps": steps, "seed": seed, "teachers": configs, "reparam": reparam}
     state = init_state(model, objective, training, **given)

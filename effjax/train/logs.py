@@ -20,12 +20,14 @@ import json
 import logging
 import math
 import secrets
+import struct
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from effjax.files import atomic_file, write_json
 
@@ -65,14 +67,25 @@ class History:
         if not path.exists() or path.read_bytes() != lines.encode():
             with atomic_file(path) as partial:
                 partial.write_text(lines, encoding="ascii")
-        self.file = path.open("a", encoding="ascii")
+        self.path, self.file = path, path.open("a", encoding="ascii")
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        self.file.write(_to_line(to_record(step, values)))
-        self.file.flush()
+        with _naming(self.path):
+            self.file.write(_to_line(to_record(step, values)))
+            self.file.flush()
 
     def close(self) -> None:
-        self.file.close()
+        with _naming(self.path):
+            self.file.close()
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """What cannot be written to an open file is an error that does not name it, until here."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def read_history(folder: Path) -> list[Record]:
@@ -123,28 +136,48 @@ def _from_line(line: bytes, path: Path, row: int) -> Record:
 
 
 class TensorBoard:
-    """Event files in `tensorboard/`, for `tensorboard --logdir`."""
+    """Event files in `tensorboard/`, for `tensorboard --logdir`.
+
+    Each record is in the file at once, and what cannot be written is an error at once. The writer
+    that tensorboardX has for this leaves it to a thread, which a full disk ends without a word:
+    whoever gave it more would wait for ever.
+    """
 
     def __init__(self, folder: Path, *, start: int) -> None:
         with _torch_hidden():
-            from tensorboardX import SummaryWriter
+            from tensorboardX import record_writer, summary
+            from tensorboardX.proto import event_pb2
 
-        # A reader drops the points from purge_step on that an earlier file holds. Files are named
-        # by second, and one opened within the same second would be overwritten: hence the suffix.
-        # They are flushed every second: the default, two minutes, is lost when a run is killed.
-        self.writer = SummaryWriter(
-            str(folder / "tensorboard"),
-            purge_step=start + 1,
-            flush_secs=1,
-            filename_suffix=f".{start:09d}",
-        )
+        events: Any = event_pb2  # whose classes are made as it is imported
+        self.event, self.scalar = events.Event, summary.scalar
+        self.checksum = record_writer.masked_crc32c
+        # Readers take files in the order of their names. One that is opened within the same second
+        # would be overwritten without the number of steps.
+        name = f"events.out.tfevents.{time.time():.0f}.{start:09d}"
+        self.path = folder / "tensorboard" / name
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.file = self.path.open("wb")
+        # A reader drops the points from this step on that an earlier file holds.
+        begin = events.SessionLog(status=events.SessionLog.START)
+        self._add({"file_version": "brain.Event:2"}, {"step": start + 1, "session_log": begin})
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        for name, value in values.items():
-            self.writer.add_scalar(name, value, step)
+        points = (self.scalar(name, value) for name, value in values.items())
+        self._add(*({"step": step, "summary": point} for point in points))
+
+    def _add(self, *events: Mapping[str, Any]) -> None:
+        """Adds events as TFRecords: the length and the bytes, each with its checksum."""
+        now = time.time()
+        with _naming(self.path):
+            for fields in events:
+                data = self.event(wall_time=now, **fields).SerializeToString()
+                for part in (struct.pack("<Q", len(data)), data):
+                    self.file.write(part + struct.pack("<I", self.checksum(part)))
+            self.file.flush()
 
     def close(self) -> None:
-        self.writer.close()
+        with _naming(self.path):
+            self.file.close()
 
 
 @contextmanager

@@ -102,21 +102,29 @@ class Loop:
         found = (record["loss"] for record in reversed(self.saved.history) if "loss" in record)
         return next(found, math.nan)
 
+    @property
+    def over(self) -> bool:
+        """Whether it has waited long enough for a better model; or longer, where it goes on with a
+        patience that was lowered.
+        """
+        patience = self.training.patience
+        return patience is not None and self.saved.best.waited >= patience
+
     def run(self, interruption: Interruption) -> None:
         """To the end, or to where it is interrupted or has waited long enough."""
         done, epoch = self.saved.step, self.batches.per_epoch
         for parts in self.batches.between(done, self.steps):
-            if self.saved.best.waited == self.training.patience:
+            if self.over:
                 break
             state, metrics = self.step(self.saved.state, parts)
             self.saved = replace(self.saved, state=state)
-            self.window.add(metrics, parts)
+            self.window.add(metrics, self.batches.tokens(parts))
             done += 1
             asked = interruption.wants_end()
             due = done % self.training.save_every == 0 or done == self.steps
             if done % LOG_EVERY == 0 or done % epoch == 0 or due:
                 self.look(done)
-            if due or asked or self.saved.best.waited == self.training.patience:
+            if due or asked or self.over:
                 self.checkpoints.save(replace(self.saved, window=self.measured(done)))
             if asked:
                 raise Interrupted(done)
@@ -134,7 +142,7 @@ class Loop:
         if done % self.batches.per_epoch == 0:
             self.judge(done)
         self.window = Window(measured.after())  # its clock starts here
-        self.progress(done, self.steps, self.headline | means)
+        self.progress(done, done if self.over else self.steps, self.headline | means)
 
     def measured(self, done: int) -> Measured:
         """What was measured since the last look.

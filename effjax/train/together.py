@@ -33,7 +33,7 @@ from effjax.train.step import (
     train_step,
 )
 from effjax.train.teachers import KnownTeacher, check_readers, learned_from, taught, told_apart
-from effjax.train.training import Training
+from effjax.train.training import Training, check_steps
 from effjax.types import Array
 
 OWN = ("trainables", "average", "opt_state", "usual_norm", "key")
@@ -88,12 +88,13 @@ def fit_together(
     teachers, clock = teachers or {}, time.perf_counter()
     rates = learning_rates or [training.learning_rate] * len(seeds)
     weights = [dict(own) for own in weights or [{}] * len(seeds)]
+    check_steps(steps)
     check_alike(models, seeds, rates, weights, training)
     check_weights(weights, objective)
     check_readers(models[0], teachers, encoded, masking)
     run, known = told_apart(teachers, objective, models[0].config)
     batches = batches_of(models[0], encoded, training, seed=order, masking=masking)
-    steps = steps or training.epochs * batches.per_epoch
+    steps = training.epochs * batches.per_epoch if steps is None else steps
     configs = {name: teacher.config for name, teacher in teachers.items()}
     states = [
         init_state(model, objective, training, steps=steps, seed=seed, teachers=configs)

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from effjax.choices import check_choices
 from effjax.data.layouts import Layout
 from effjax.models.base import Remat, Runtime
 
@@ -62,15 +63,21 @@ class Training:
     remat: Remat = "none"
 
     def __post_init__(self) -> None:
+        check_choices(self, "training: ")
         above = ("epochs", "batch_size", "micro_batches", "learning_rate", "layer_decay")
         above += ("clip_norm", "skip_spikes", "patience", "save_every", "max_length")
         for name in above:
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise ValueError(f"training: {name} is {value}; it must be above 0")
-        for name, what in (("warmup", "share of the steps"), ("ema", "decay below 1")):
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            raise ValueError(
+                f"training: weight_decay is {self.weight_decay}; it must be 0 or above"
+            )
+        shares = {"warmup": "share of the steps", "ema": "decay below 1", "b2": "decay below 1"}
+        for name, what in shares.items():
             value = getattr(self, name)
-            if not 0 <= value <= 1 or (name == "ema" and value == 1):
+            if not 0 <= value <= 1 or (name != "warmup" and value == 1):
                 raise ValueError(f"training: {name} is {value}; it is a {what}, from 0 to 1")
         if self.batch_size % self.micro_batches:
             raise ValueError(
@@ -81,3 +88,9 @@ class Training:
     def runtime(self) -> Runtime:
         """How a model that is trained so computes."""
         return Runtime.auto(self.dtype, remat=self.remat)
+
+
+def check_steps(steps: int | None) -> None:
+    """Raises a ValueError for a number of steps that trains nothing; None is that of the epochs."""
+    if steps is not None and steps < 1:
+        raise ValueError(f"steps is {steps}; it must be above 0")

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import jax
 import numpy as np
 
-from effjax.data.layouts import Batch
 from effjax.train.logs import SPEED
 from effjax.types import Array
 
@@ -24,7 +23,7 @@ class Measured:
 
     Attributes:
         steps: those of each step by name.
-        tokens: trained on in these steps, padding not counted.
+        tokens: trained on in these steps by all processes, padding not counted.
         seconds: that they took.
         skipped_before: steps that were left out in a row right before these.
     """
@@ -100,10 +99,10 @@ class Window:
         self.tokens = begun.tokens
         self.start = time.perf_counter() - begun.seconds
 
-    def add(self, metrics: Mapping[str, Array], parts: tuple[Batch, ...]) -> None:
-        """One more step."""
+    def add(self, metrics: Mapping[str, Array], tokens: int) -> None:
+        """One more step, on so many tokens."""
         self.steps.append(metrics)
-        self.tokens += sum(int(part["attention_mask"].sum()) for part in parts)
+        self.tokens += tokens
 
     def read(self) -> Measured:
         """What the steps measured."""

@@ -12,7 +12,8 @@ from effjax.data import (
     padding_share,
     steps_per_epoch,
 )
-from effjax.data.layouts import ROW_WIDTHS
+from effjax.data.layouts import ALL, ROW_WIDTHS, Share
+from effjax.data.masking import Masking
 
 PAD = 99
 
@@ -186,3 +187,28 @@ def test_long_examples_are_evaluated_in_rows_as_narrow_as_they_go():
     assert sorted(b["input_ids"].shape[1] for b in batches) == [128, 640, 2560, 8192]
     found = np.concatenate([b["example"][b["example_mask"] > 0] for b in batches])
     assert sorted(found) == list(range(6))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("micro_batches", [1, 4])
+@pytest.mark.parametrize("share", [ALL, Share((0,), 2), Share((1,), 2)])
+@pytest.mark.parametrize("layout", ["packed", "padded"])
+def test_the_tokens_of_an_epoch_are_those_of_its_examples(
+    encoded: Encoded, layout: Layout, share: Share, micro_batches: int, masked: bool
+):
+    """Each once, in every process; rows that only fill up a batch have none."""
+    batches = TrainBatches(
+        encoded=encoded,
+        batch_size=16,
+        seed=0,
+        pad_id=PAD,
+        layout=layout,
+        share=share,
+        micro_batches=micro_batches,
+        masking=Masking(mask_id=1, special=(0, 1), vocab_size=1003) if masked else None,
+    )
+    tokens = [batches.tokens(batches[step]) for step in range(batches.per_epoch)]
+    assert sum(tokens) == encoded.lengths.sum()
+    if share == ALL and layout == "packed":
+        parts = batches[0]
+        assert tokens[0] == sum(part["attention_mask"].sum() for part in parts)

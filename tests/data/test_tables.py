@@ -340,6 +340,25 @@ def test_bad_fields(changes: dict[str, Any], error: str):
         plain(Path("a.csv"), **changes)
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "names"),
+    [
+        ("labels", (0, 1), "('0', '1')"),
+        ("labels", "01", "('01',)"),
+        ("labels", [True, False], "('True', 'False')"),
+        ("text", "text", "('text',)"),
+        ("text", (1,), "('1',)"),
+    ],
+)
+def test_labels_and_columns_are_names(field: str, value: Any, names: str):
+    files = plain(Path("a.csv"))
+    object.__setattr__(files, field, value)  # the type checker of the tests refuses it first
+    with pytest.raises(ValueError) as caught:
+        files.__post_init__()
+    wanted = f"{field} is {value!r}; needs names as they stand in the files: {names}"
+    assert str(caught.value) == wanted
+
+
 def test_on_bad_is_stop_or_skip():
     files = plain(Path("a.csv"))
     object.__setattr__(files, "on_bad", "ignore")  # the type checker of the tests refuses it first

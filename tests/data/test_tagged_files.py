@@ -46,6 +46,13 @@ def test_missing_files_and_splits_are_named(tmp_path: Path) -> None:
         own.read("test")
 
 
+def test_types_are_a_tuple_of_names() -> None:
+    own = TaggedFiles(train="a.txt", types=("NAME",))
+    object.__setattr__(own, "types", "NAME")  # the type checker of the tests refuses it first
+    with pytest.raises(ValueError, match=r"types is 'NAME'; needs names .* files: \('NAME',\)"):
+        own.__post_init__()
+
+
 @pytest.mark.parametrize("types", [(), ("NAME", "NAME"), ("",)])
 def test_types_are_different_names(types: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match="needs one or more different names"):

@@ -1,5 +1,8 @@
 """WordPiece training: repeatable, loadable offline, and in pieces that carry meaning."""
 
+import weakref
+from collections.abc import Iterator
+
 import pytest
 from transformers import AutoTokenizer
 
@@ -66,3 +69,36 @@ def test_the_same_texts_give_the_same_vocabulary(tokenizer, texts):
 def test_too_small_a_vocabulary(texts):
     with pytest.raises(ValueError, match="vocab_size 10 is below the"):
         train_wordpiece(texts, 10)
+
+
+class Text(str):
+    """A text that can be watched."""
+
+
+class Stored:
+    """Texts that are made anew each time one goes through them, and counted while they live."""
+
+    def __init__(self, texts: list[str]):
+        self.texts, self.alive, self.most = texts, 0, 0
+
+    def __iter__(self) -> Iterator[str]:
+        for one in self.texts:
+            text = Text(one)
+            weakref.finalize(text, self.gone)
+            self.alive += 1
+            self.most = max(self.most, self.alive)
+            yield text
+
+    def gone(self) -> None:
+        self.alive -= 1
+
+
+def test_texts_are_never_all_in_memory(tokenizer, texts):
+    stored = Stored(texts)
+    assert train_wordpiece(stored, 600).get_vocab() == tokenizer.get_vocab()
+    assert stored.most < len(texts) / 4
+
+
+def test_texts_that_can_be_read_once_are_refused():
+    with pytest.raises(ValueError, match="texts are a generator, which is gone through once"):
+        train_wordpiece((text for text in ["a", "b"]), 600)

@@ -235,5 +235,7 @@ def test_what_cannot_teach_is_refused(folder: Path, tmp_path: Path) -> None:
         replace(recipe, teacher_outputs="outputs", mask_rate=0.1)
     with pytest.raises(ValueError, match="no score to stop early by"):
         replace(recipe, training=replace(recipe.training, patience=1))
+    with pytest.raises(ValueError, match="steps is 0; it must be above 0"):
+        replace(RECIPE, steps=0)
     with pytest.raises(ValueError, match="whole_words is true, and no word is masked"):
         replace(recipe, whole_words=True)

@@ -19,6 +19,19 @@ def test_a_bar_has_the_loss_and_the_last_evaluations_headline() -> None:
     assert shown.getvalue() == "student: 150 steps, loss 0.2500  accuracy 0.875  41 k tok/s\n"
 
 
+def test_a_bar_goes_with_the_last_step_or_with_the_next_training() -> None:
+    """Training may stop early, or have been done before."""
+    bars, metrics = Bars(), {"loss": 0.5, "speed/tokens_per_second": 100.0}
+    bars.progress.live.console.file = shown = io.StringIO()
+    update = bars.training("early")
+    update(50, 150, metrics)
+    update(100, 100, metrics)
+    bars.training("done before")
+    bars.training("now")
+    assert [bar.description for bar in bars.progress.tasks if bar.visible] == ["now"]
+    assert shown.getvalue() == "early: 100 steps, loss 0.5000  100 tok/s\n"
+
+
 def test_the_time_left_is_known_where_looks_are_a_minute_apart() -> None:
     bars, now = Bars(), 0.0
     bars.progress.get_time = lambda: now

@@ -1,13 +1,16 @@
 """What a recipe's parts refuse to be, before anything is loaded."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from effjax.distill import SoftTargets, Weighted
-from effjax.recipe import Stage, Student
-from effjax.train import Mesh
+from effjax.recipe import Finetuning, Search, Stage, Student
+from effjax.train import Mesh, Training
+from tests.recipe.small_pruning import RECIPE as PRUNING
 from tests.recipe.test_distillation import RECIPE, distilled
+from tests.recipe.test_pretraining import MASKED_LM
 
 
 def test_students_on_several_devices_run_one_by_one() -> None:
@@ -33,6 +36,40 @@ def test_a_stage_trains(changes: dict) -> None:
     given = {"epochs": 1, "learning_rate": 1e-3} | changes
     with pytest.raises(ValueError, match=r"stage 'layers': .* expected 1 or more, and a number"):
         Stage(name="layers", objective=Weighted(soft=(1.0, SoftTargets())), **given)
+
+
+FINETUNING = Finetuning(
+    task="toy/sentiment", splits=("validation",), source="somewhere", training=Training()
+)
+
+
+@pytest.mark.parametrize("recipe", [FINETUNING, RECIPE, PRUNING])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seeds": ()}, "seeds are none; expected one or more, each once"),
+        ({"seeds": (0, 1, 0)}, "seeds are 0, 1, 0; expected one or more, each once"),
+        ({"splits": ()}, "splits are none; expected one or more, each once"),
+        ({"splits": ("test", "test")}, "splits are test, test; expected one or more, each once"),
+    ],
+)
+def test_each_seed_and_split_is_there_once(recipe: Any, changes: dict, message: str) -> None:
+    alone = recipe if recipe is FINETUNING else replace(recipe, held_out=0)
+    with pytest.raises(ValueError, match=message):
+        replace(alone, **changes)
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, PRUNING])
+def test_what_is_held_out_may_be_all_that_is_evaluated(recipe: Any) -> None:
+    assert replace(recipe, splits=(), held_out=8).splits == ()
+
+
+@pytest.mark.parametrize("steps", [0, -5])
+def test_steps_are_above_0(steps: int) -> None:
+    with pytest.raises(ValueError, match=f"steps is {steps}; it must be above 0"):
+        replace(MASKED_LM, steps=steps)
+    with pytest.raises(ValueError, match=f"steps is {steps}; it must be above 0"):
+        Search(learning_rates=(1e-3, 1e-4), steps=steps, validation=8)
 
 
 @pytest.mark.parametrize("given", [{}, {"layers": (0,), "source": "somewhere"}])

@@ -13,18 +13,21 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
 from effjax.data.encode import Encoded
 from effjax.distill import TaskLoss, Weighted
 from effjax.models import Model
-from effjax.train import Training, fit
+from effjax.train import Training, fit, step
 from effjax.train.checkpoint import Checkpoints
+from effjax.train.fitting import Fit
 from effjax.train.logs import read_history, without_speed
 from effjax.train.loop import Progress
 from effjax.train.run_folder import Interrupted, hold
 from effjax.tree import flatten
+from effjax.types import Aux
 
 SCRIPT = Path(__file__).with_name("small_run.py")
 Process = subprocess.Popen[str]
@@ -121,6 +124,47 @@ def test_the_history_of_a_cut_run_is_that_of_a_whole_one(
     history = without_speed(read_history(tmp_path))
     assert history == without_speed(read_history(whole[1]))
     assert [record["step"] for record in history] == [4, 5, 8, 10, 12, 15]
+
+
+MORE = replace(TRAINING, ema=0.9, skip_spikes=1.2, micro_batches=2, layout="padded")
+EARLY = replace(MORE, epochs=5, optimizer="lamb", patience=2)
+
+
+@pytest.mark.parametrize(("training", "look"), [(MORE, 10), (EARLY, 15)])
+def test_averages_spikes_and_patience_go_on_too(
+    model: Model,
+    encoded: Encoded,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    training: Training,
+    look: int,
+) -> None:
+    """Scores fall with every epoch, so that the best model is that of step 5, and patience ends
+    with step 15. What is cut in a look goes on from the step 8 or 12 before it.
+    """
+    monkeypatch.setattr(step, "SETTLED", 5)
+    before = flatten(jax.tree.map(np.array, model.params))
+
+    def evaluation(found: Model, aux: Aux) -> dict[str, float]:
+        moved = (np.square(x - before[path]).sum() for path, x in flatten(found.params).items())
+        return {"nearness": -float(sum(moved))}
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    def trained(folder: str, **more: Any) -> Fit:
+        where: Any = {"seed": 1, "folder": tmp_path / folder, "evaluation": evaluation}
+        return fit(model, encoded, TASK, training, **where, **more)
+
+    whole = trained("whole")
+    with pytest.raises(KeyboardInterrupt):
+        trained("cut", progress=at_step(look, stop))
+    resumed = trained("cut")
+    assert (whole.steps, resumed.steps) == (15, 15)
+    assert same(resumed.model, whole.model)
+    history = without_speed(read_history(tmp_path / "whole"))
+    assert repr(without_speed(read_history(tmp_path / "cut"))) == repr(history)  # with its nan
+    assert sum(record.get("skipped", 0) for record in history) > 0
 
 
 # Where one array cannot be read, orbax drops the reads of the others while they are under way.

@@ -76,6 +76,16 @@ def test_examples_longer_than_the_model_reads_are_refused(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("steps", [0, -5])
+def test_a_run_without_a_step_is_refused(
+    model: Model, encoded: Encoded, tmp_path: Path, steps: int
+) -> None:
+    """Nothing says that a model which was never trained is a trained one."""
+    with pytest.raises(ValueError, match=f"steps is {steps}; it must be above 0"):
+        fit(model, encoded, TASK, QUICK, seed=0, folder=tmp_path / "run", steps=steps)
+    assert not (tmp_path / "run").exists()
+
+
 def test_another_seed_gives_another_model(model: Model, encoded: Encoded, tmp_path: Path) -> None:
     models = [
         fit(model, encoded, TASK, QUICK, seed=seed, folder=tmp_path / str(seed), steps=3).model
@@ -195,7 +205,7 @@ def test_training_stops_early_and_keeps_the_best_model(
     scores, seen, shown = iter([0.5, 0.8, 0.7, 0.8, 0.9]), [], []
 
     def progress(step: int, steps: int, metrics: Mapping[str, float]) -> None:
-        shown.append((step, *next(iter(metrics.items()))))
+        shown.append((step, steps, *next(iter(metrics.items()))))
 
     def evaluation(found: Model, aux: Aux) -> dict[str, float]:
         del aux
@@ -213,7 +223,25 @@ def test_training_stops_early_and_keeps_the_best_model(
     found = [r["validation/accuracy"] for r in read_history(tmp_path) if "loss" not in r]
     assert found == [0.5, 0.8, 0.7, 0.8]
     name = "validation/accuracy"
-    assert shown == [(5, name, 0.5), (10, name, 0.8), (15, name, 0.7), (20, name, 0.8)]
+    assert shown[:3] == [(5, 50, name, 0.5), (10, 50, name, 0.8), (15, 50, name, 0.7)]
+    assert shown[3:] == [(20, 20, name, 0.8)]  # where it stops, all of its steps are done
+
+
+def test_a_lowered_patience_is_heard_before_another_step(
+    model: Model, encoded: Encoded, tmp_path: Path
+) -> None:
+    """Two evaluations without a better score are fewer than three, and more than one."""
+    scores = iter([0.8, 0.7, 0.6])
+
+    def evaluation(found: Model, aux: Aux) -> dict[str, float]:
+        return {"validation/accuracy": next(scores)}
+
+    options: Any = {"seed": 0, "folder": tmp_path, "evaluation": evaluation}
+    begun = fit(model, encoded, TASK, replace(QUICK, patience=3), steps=15, **options)
+    options["accept_changes"] = True
+    stopped = fit(model, encoded, TASK, replace(QUICK, patience=1), **options)
+    assert (begun.steps, stopped.steps) == (15, 15)
+    assert same(stopped.model, begun.model)
 
 
 def test_what_stops_early_must_be_evaluated(model: Model, encoded: Encoded, tmp_path: Path) -> None:

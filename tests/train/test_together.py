@@ -169,6 +169,7 @@ def test_students_go_on_where_they_were_stopped(
             {"seeds": (1,)},
             "2 students, 1 seeds, 1 learning rates, 1 times weights; expected as many",
         ),
+        ({"steps": 0}, "steps is 0; it must be above 0"),
         ({"learning_rates": (1e-3, 0.0)}, "a learning rate is 0.0; it must be above 0"),
         (
             {"weights": ({}, {"soft": 1.0})},
