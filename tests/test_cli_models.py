@@ -148,16 +148,20 @@ def test_loading_initialises_nothing(folder: Path, monkeypatch: pytest.MonkeyPat
         from_pretrained(folder, head="masked-lm")
 
 
-def test_evaluate_prints_the_metric_the_number_and_an_interval(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+def test_evaluate_prints_the_metric_the_number_and_an_interval_and_keeps_them(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["evaluate", str(folder), "--task", "toy/sentiment", "--batch-size", "64"]
-    assert main(command) == 0
+    assert main([*command, "--out", str(tmp_path / "found.json")]) == 0
     shown = capsys.readouterr().out
     accuracy, n, interval = shown.splitlines()
     assert accuracy.startswith("accuracy  0.") and n.startswith("n  1000 ")
     low, high = (float(word) for word in interval.split()[-3::2])
     assert low < float(accuracy.split()[1]) < high
+    kept = json.loads((tmp_path / "found.json").read_text())
+    assert f"{kept['metrics']['accuracy']:.4f}" == accuracy.split()[1]
+    assert kept["n"] == 1000 and kept["recipe"]["folder"] == str(folder)
+    assert {"commit", "machine", "effjax", "wall_seconds"} <= kept.keys()
 
 
 def test_evaluate_refuses_a_model_of_another_task(

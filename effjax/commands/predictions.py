@@ -1,5 +1,6 @@
 """`effjax evaluate` and `effjax predict`: a model folder meets a task or lines of text."""
 
+import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -43,15 +44,19 @@ class Evaluate:
     """What products are computed in."""
     data_dir: Path | None = None
     """Where TFDS datasets live; TFDS's own default if not given."""
+    out: Path | None = None
+    """A JSON file that gets them too, with the machine, versions and commit."""
 
     def __call__(self) -> None:
         from effjax.data.datasets import load
         from effjax.data.kinds import prepare
         from effjax.data.metrics import wilson_interval
         from effjax.data.tasks import get_task
+        from effjax.files import write_json
+        from effjax.recipe.provenance import provenance
         from effjax.train import evaluate
 
-        task = get_task(self.task)
+        begun, task = time.perf_counter(), get_task(self.task)
         split = self.split or task.dev[0]
         task.check_split(split)
         if not task.has_labels(split):
@@ -66,6 +71,10 @@ class Evaluate:
         if len(right):
             low, high = wilson_interval(int(right.sum()), len(right))
             print(f"wholly right, 95% interval  {low:.4f} to {high:.4f}")
+        if self.out is not None:
+            found = {"split": split, "n": len(examples), "metrics": dict(metrics)}
+            found |= {"sha256": {split: prepared.encoded.digest}}
+            write_json(self.out, found | provenance(self, None, time.perf_counter() - begun))
 
 
 @dataclass(frozen=True)

@@ -38,20 +38,21 @@ def git(folder: Path, *arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def provenance(recipe: Any, out: Path, seconds: float) -> dict[str, Any]:
+def provenance(recipe: Any, out: Path | None, seconds: float) -> dict[str, Any]:
     """What every results file carries beside its numbers.
 
     Args:
-        out: the experiment's folder.
+        out: the experiment's folder; None for what has none to go on in.
         seconds: wall time of this call; a resumed experiment adds the `seconds` of its trainings.
     """
+    before = [] if out is None else earlier(out / RECIPE)
     return {
         "effjax": __version__,
         "commit": commit(),
         "machine": machine(),
         "wall_seconds": round(seconds, 1),
         "recipe": resolved(recipe),
-        "earlier_recipes": [json.loads(path.read_text()) for path in earlier(out / RECIPE)],
+        "earlier_recipes": [json.loads(path.read_text()) for path in before],
     }
 
 

@@ -49,6 +49,8 @@ def original(path: Path) -> Any:
 
 def resolved(value: Any) -> Any:
     """Settings as JSON: every dataclass a dict that names its type."""
+    if isinstance(value, Path):
+        return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = [field.name for field in dataclasses.fields(value)]
         fields = {name: resolved(getattr(value, name)) for name in names}
