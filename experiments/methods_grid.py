@@ -22,8 +22,8 @@ take a part. Each task and student has a file in paper/results/methods_grid; met
 .png beside it are of all that are there. The files of another machine may be among them, whose
 general distillation was done there.
 
-The 3-layer student is run on all four tasks, and the narrow one on all but CoLA;
-paper/distillation.md says what they show. The other students are not yet run.
+The 3-layer student and the narrow one are run on all four tasks; paper/distillation.md says what
+they show. The other students are not yet run.
 """
 
 import dataclasses

@@ -21,7 +21,9 @@ def test_the_tour_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_table_of_ratios_is_that_of_the_results() -> None:
-    cells = json.loads((ROOT / "paper" / "results" / "benchmark_torch.json").read_text())["cells"]
+    cells = []
+    for file in ("benchmark_torch", "benchmark_torch_bfloat16"):
+        cells += json.loads((ROOT / "paper" / "results" / f"{file}.json").read_text())["cells"]
     names = {"bert-base": "BERT-base", "distilbert": "DistilBERT"}
     rows: dict[tuple[str, str, str], list[str]] = {}
     for cell in sorted(cells, key=lambda cell: (cell["length"], cell["batch"])):
