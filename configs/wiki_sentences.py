@@ -2,7 +2,7 @@
 
     xz -dc wiki-en.txt.xz | grep -E '.{100}' > wiki-en.txt     # a document is a paragraph
     effjax run configs/wiki_sentences.py
-    effjax evaluate runs/wiki_sentences/student --task similarity/stsb --out wiki_sentences_stsb.json
+    effjax evaluate runs/wiki_sentences/student --task similarity/stsb --out stsb.json
 
 No label and no sentence of STS-B is trained on.
 

@@ -166,7 +166,7 @@ class MobileBertBlock(Block):
         self.output_norm = norm_of(config)
         self.drop = Dropout(config.dropout)
 
-    def make_attention(self) -> SelfAttention:
+    def make_attention(self) -> nn.Module:
         given = {**self.attention_fields, "hidden": self.config.bottleneck}
         if self.config.attention_reads == "shared":
             return SharedBottleneckAttention(**given, config=self.config)

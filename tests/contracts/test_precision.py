@@ -49,7 +49,9 @@ def test_products_are_of_bfloat16(pair: Callable[..., Any], name: str, what: str
     batch = inputs(model.config, both.batch)
 
     def loss(params: Any) -> jax.Array:
-        return jnp.square(apply(model.module, params, batch).last_hidden).sum()
+        last_hidden = apply(model.module, params, batch).last_hidden
+        assert last_hidden is not None
+        return jnp.square(last_hidden).sum()
 
     if what == "outputs":
         lowered = forward.lower(model, batch)
