@@ -56,14 +56,18 @@ def _forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
 def _backward(saved: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
     x, kernel = saved
     low = kernel.astype(jnp.bfloat16)
-    # Not cotangent @ low.T, for which XLA has no product of bfloat16 on a CPU.
-    last = (((1,), (1,)), ((), ()))
-    dx = jax.lax.dot_general(cotangent, low, last, preferred_element_type=jnp.float32)
+    dx = _with_rows(cotangent, low)
     dkernel = jnp.matmul(turned(x), cotangent, preferred_element_type=jnp.float32)
     return dx.astype(x.dtype), dkernel.astype(kernel.dtype)
 
 
 bfloat16_matmul.defvjp(_forward, _backward)
+
+
+def _with_rows(x: Array, rows: Array) -> Array:
+    """x @ rows.T in float32; as it is written there, XLA has no product of bfloat16 on a CPU."""
+    last = (((1,), (1,)), ((), ()))
+    return jax.lax.dot_general(x, rows, last, preferred_element_type=jnp.float32)
 
 
 def laid_out(transpose: Callable[[Array], Array]) -> Callable[[Array], Array]:
@@ -76,6 +80,8 @@ def laid_out(transpose: Callable[[Array], Array]) -> Callable[[Array], Array]:
 
     @jax.custom_batching.custom_vmap
     def transposed(x: Array) -> Array:
+        if 0 in x.shape:  # there is no number to decide by
+            return transpose(x)
         return jax.lax.platform_dependent(
             x,
             cpu=lambda y: jax.lax.cond(
@@ -122,21 +128,31 @@ def product_with_words(
     if isinstance(words_VE, tuple):
         left_VZ, right_ZE = words_VE
         return product_with_words(product_with_words(y, right_ZE, dtype), left_VZ, dtype)
-    words_EV = words_VE.T if dtype == "float32" else transposed(words_VE)
-    return product(y, words_EV, 1, dtype)
+    if dtype == "float32":
+        return product(y, words_VE.T, 1, dtype)
+    rows = y.reshape(-1, y.shape[-1]).astype(dtype)
+    return bfloat16_matmul_with_rows(rows, words_VE).reshape(*y.shape[:-1], -1)
 
 
 @jax.custom_vjp
-def transposed(x: Float[Array, "V E"]) -> Float[Array, "E V"]:
-    """x.T for a `product`, whose gradient is laid out by itself.
-
-    XLA would fold it into the product that the gradient comes from, and a CPU then has no product
-    of bfloat16 for it.
-    """
-    return x.T
+def bfloat16_matmul_with_rows(
+    x: Float[Array, "T I"], rows: Float[Array, "O I"]
+) -> Float[Array, "T O"]:
+    """x @ rows.T as `bfloat16_matmul`; the gradient lies as the rows do."""
+    return _with_rows(x, rows.astype(jnp.bfloat16)).astype(jnp.bfloat16)
 
 
-transposed.defvjp(lambda x: (x.T, None), lambda _, cotangent: (turned(cotangent),))
+def _with_rows_backward(saved: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
+    x, rows = saved
+    low = rows.astype(jnp.bfloat16)
+    dx = jnp.matmul(cotangent, low, preferred_element_type=jnp.float32)
+    drows = jnp.matmul(turned(cotangent), x, preferred_element_type=jnp.float32)
+    return dx.astype(x.dtype), drows.astype(rows.dtype)
+
+
+bfloat16_matmul_with_rows.defvjp(
+    lambda x, rows: (bfloat16_matmul_with_rows(x, rows), (x, rows)), _with_rows_backward
+)
 
 
 @jax.custom_vjp

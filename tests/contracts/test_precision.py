@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from effjax.layers.linear import exchanged, product_with_words
 from effjax.models.base import Runtime
 from effjax.models.model import apply, forward, inputs
 
@@ -61,3 +62,18 @@ def test_products_are_of_bfloat16(pair: Callable[..., Any], name: str, what: str
     assert len(found) >= 4 * model.config.num_layers
     # Blocks of 2 tokens, as the local layers of these tests have them, are too short for it.
     assert all(x.startswith("bf16") for one in found for x in one if least(one) > 2)
+
+
+def test_products_with_words_are_of_bfloat16() -> None:
+    """The largest ones of a masked LM: forward, and both of the gradient."""
+    y, words = jnp.ones((24, 16)), jnp.ones((40, 16))
+
+    def loss(y: jax.Array, words: jax.Array) -> jax.Array:
+        return jnp.square(product_with_words(y, words, "bfloat16").astype(jnp.float32)).sum()
+
+    found = products(jax.jit(jax.grad(loss, argnums=(0, 1))).lower(y, words).compile())
+    assert len(found) == 3 and all(x.startswith("bf16") for one in found for x in one)
+
+
+def test_no_rows_are_exchanged_too() -> None:
+    assert exchanged(jnp.zeros((0, 5, 2, 3), jnp.bfloat16)).shape == (0, 2, 5, 3)
