@@ -25,7 +25,7 @@ with its deviation over the seeds, and speed-up over the teacher at 1x32 and 32x
     MobileBERT    distilled 79.6 +- 0.4, control 78.2 +- 1.1    2.16x  2.47x
     SqueezeBERT   distilled 80.4 +- 0.5, control 79.4 +- 0.8    2.56x  2.10x
 
-The teacher has 89.5. Distilling is worth 0.6 to 0.9 points on the 5,000 phrases held out, whose 95%
+The teacher has 89.4. Distilling is worth 0.6 to 0.9 points on the 5,000 phrases held out, whose 95%
 intervals exclude 0 for all three; on dev the interval excludes 0 for MobileBERT alone. At
 equal parameters and steps no architecture is clearly the more accurate, and BERT, with most of its
 parameters in words and 4 layers, is the fastest.
