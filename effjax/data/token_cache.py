@@ -1,4 +1,5 @@
-"""Tokens on disk: what was tokenised once is read back as memory maps.
+"""Tokens on disk: what was tokenised once is read back as memory maps; so is what else is made of
+examples with a tokenizer.
 
 An entry is a folder `tokens/<key>` in effjax's cache folder (`effjax.cache`), one `.npy` per array
 and a description of the rest. Its key is a hash of all that decides the tokens: the tokenizer, the
@@ -18,25 +19,28 @@ from dataclasses import fields
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from effjax import cache
 from effjax.data.encode import Encoded
+from effjax.data.examples import Examples
 from effjax.data.spans import Windows
 from effjax.files import atomic_folder, write_json
 
 log = logging.getLogger("effjax")
 
-FORMAT = 1
+FORMAT = 2
 """How an entry is laid out; a change makes all older entries unknown."""
 
 MIN_EXAMPLES = 1000
 """Fewer are tokenised each time, which takes no longer than to look them up."""
 
 DESCRIPTION = "tokens.json"
-TYPES: dict[str, type[Encoded]] = {kind.__name__: kind for kind in (Encoded, Windows)}
+TYPES = {kind.__name__: kind for kind in (Encoded, Windows, Examples)}
+
+Made = TypeVar("Made", Encoded, Examples)
 
 # What reading a damaged entry may raise: a missing or short file, no JSON, JSON of something else.
 _DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
@@ -56,17 +60,34 @@ def cached(
     Returns:
         Arrays read from disk are read-only.
     """
-    folder = cache.folder("tokens")
-    if folder is None or len(examples) < MIN_EXAMPLES or not getattr(tokenizer, "is_fast", False):
+    if len(examples) < MIN_EXAMPLES or not getattr(tokenizer, "is_fast", False):
         return encode(tokenizer, examples, max_length)
+    rule = _rule(encode, max_length)
+    return kept(
+        "tokens", rule, tokenizer, examples, lambda: encode(tokenizer, examples, max_length)
+    )
+
+
+def kept(
+    kind: str, rule: list[Any], tokenizer: Any, examples: Any, make: Callable[[], Made]
+) -> Made:
+    """What `make` gives, from disk where it was made before.
+
+    Args:
+        kind: The sub-folder of the cache folder.
+        rule: All that decides what is made beside tokenizer and examples, as JSON has it.
+    """
+    folder = cache.folder(kind)
+    if folder is None:
+        return make()
     try:
-        entry = folder / key(encode, tokenizer, examples, max_length)
+        entry = folder / _hashed(rule, tokenizer, examples)
     except Exception as error:  # a tokenizer with parts in Python raises nothing narrower
-        log.warning("tokens not kept: there is no key for them (%s)", error)
-        return encode(tokenizer, examples, max_length)
+        log.warning("%s not kept: there is no key for them (%s)", kind, error)
+        return make()
     found = _read(entry)
     if found is None:
-        found = encode(tokenizer, examples, max_length)
+        found = make()
         _write(entry, found)
     return found
 
@@ -75,10 +96,17 @@ def key(
     encode: Callable[[Any, Any, int], Encoded], tokenizer: Any, examples: Any, max_length: int
 ) -> str:
     """The SHA-256 of all that the tokens depend on, in hexadecimal digits."""
+    return _hashed(_rule(encode, max_length), tokenizer, examples)
+
+
+def _rule(encode: Callable[[Any, Any, int], Encoded], max_length: int) -> list[Any]:
+    return [f"{encode.__module__}.{encode.__qualname__}", max_length, *_rules()]
+
+
+def _hashed(rule: list[Any], tokenizer: Any, examples: Any) -> str:
     digest = sha256()
-    rule = [f"{encode.__module__}.{encode.__qualname__}", max_length]
     for part in (
-        [FORMAT, *rule, *_rules()],
+        [FORMAT, *rule],
         _behaviour(tokenizer),
         *_contents(examples),
     ):
@@ -124,21 +152,25 @@ def _plain(value: Any) -> list[Any]:
     return [value.dtype.str, value.shape, value.tolist()]
 
 
-def _read(entry: Path) -> Encoded | None:
-    """The tokens of an entry; None if there is none, or it is damaged and now gone."""
+def _read(entry: Path) -> Any:
+    """What an entry holds; None if there is none, or it is damaged and now gone."""
     if not os.path.isdir(entry):  # `Path.is_dir` raises where a folder above may not be read
         return None
     try:
         return _load(entry)
     except _DAMAGE as error:
-        log.warning("%s: damaged, tokenised again (%s: %s)", entry, type(error).__name__, error)
+        log.warning("%s: damaged, made again (%s: %s)", entry, type(error).__name__, error)
         shutil.rmtree(entry, ignore_errors=True)
         return None
 
 
-def _load(entry: Path) -> Encoded:
+def _load(entry: Path) -> Encoded | Examples:
     described = json.loads((entry / DESCRIPTION).read_bytes())
     values = dict(described["values"])
+    if _checksum_of_values(values) != described["checksum"]:
+        raise ValueError(f"{DESCRIPTION} is not what was written")
+    if "texts" in values:
+        values["texts"] = tuple(values["texts"])  # JSON has lists alone
     for name, checksum in described["arrays"].items():
         path = entry / f"{name}.npy"
         if _checksum(path) != checksum:
@@ -148,25 +180,31 @@ def _load(entry: Path) -> Encoded:
     return TYPES[described["type"]](**values)
 
 
-def _write(entry: Path, encoded: Encoded) -> None:
-    values = {field.name: getattr(encoded, field.name) for field in fields(encoded)}
+def _write(entry: Path, made: Encoded | Examples) -> None:
+    values = {field.name: getattr(made, field.name) for field in fields(made)}
     arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
     try:
         with atomic_folder(entry) as partial:
             for name, array in arrays.items():
                 np.save(partial / f"{name}.npy", array, allow_pickle=False)
+            rest = {name: value for name, value in values.items() if name not in arrays}
             description = {
-                "type": type(encoded).__name__,
+                "type": type(made).__name__,
                 "arrays": {name: _checksum(partial / f"{name}.npy") for name in arrays},
-                "values": {name: value for name, value in values.items() if name not in arrays},
+                "values": rest,
+                "checksum": _checksum_of_values(rest),
             }
             write_json(partial / DESCRIPTION, description)
     except OSError as error:
         # An entry that is there by now was written by another process, and holds the same.
         if not os.path.isdir(entry):
-            log.warning("%s: tokens not kept (%s: %s)", entry, type(error).__name__, error)
+            log.warning("%s: not kept (%s: %s)", entry, type(error).__name__, error)
 
 
 def _checksum(path: Path) -> int:
     """CRC-32: it guards against accidents alone, and every run reads it."""
     return zlib.crc32(np.memmap(path, np.uint8, "r").data)
+
+
+def _checksum_of_values(values: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(values).encode())

@@ -1,7 +1,7 @@
 """Distillation: objectives over outputs of student and teachers, layer maps, first students."""
 
 from effjax.distill.attention import AttentionKL, AttentionMSE
-from effjax.distill.augment import Augmentation, augmented
+from effjax.distill.augment import Augmentation, augmented, augmented_once
 from effjax.distill.cached import CachedOutputs
 from effjax.distill.hidden import HiddenCosine, HiddenMSE
 from effjax.distill.layer_maps import LayerMap, resolve
@@ -46,6 +46,7 @@ __all__ = [
     "Term",
     "Weighted",
     "augmented",
+    "augmented_once",
     "cache_outputs",
     "init_student",
     "resolve",

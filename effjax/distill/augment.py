@@ -1,9 +1,11 @@
 """More texts to distil on: words replaced by what a masked LM has in their place."""
 
+import dataclasses
 import functools
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,6 +17,7 @@ from effjax.data.batches import eval_batches
 from effjax.data.encode import Encoded
 from effjax.data.examples import Examples
 from effjax.data.masking import continuing
+from effjax.data.token_cache import kept
 from effjax.models.model import Model, forward, inputs
 from effjax.tree import flatten
 from effjax.types import Array, Batch, Int
@@ -84,16 +87,41 @@ def augmented(
         raise ValueError(f"words are replaced by a masked-lm head, not by {model.config.head!r}")
     whole = whole_words(tokenizer)
     texts = list(dict.fromkeys(text for column in examples.texts for text in column))
-    words = [words_of(text) for text in texts]
-    found = candidates(texts, words, model, tokenizer, whole, how.candidates, batch_size)
     number = {text: i for i, text in enumerate(texts)}
+    words = [words_of(text) for text in texts]
+    made = tokenizer(
+        texts, truncation=True, max_length=model.config.max_length, return_offsets_mapping=True
+    )
+    tokens = {
+        (i, word): at
+        for i, (text, offsets) in enumerate(zip(texts, made["offset_mapping"], strict=True))
+        for word, at in tokens_of(text, words[i], offsets).items()
+    }
+    count = min(how.candidates, len(whole))
 
-    def copy(text: str, random: np.random.Generator) -> str:
+    def draw(text: str, random: np.random.Generator) -> dict[int, int]:
+        """Which words give way, and to which of their candidates."""
+        at = number[text]
+        changed = np.flatnonzero(random.random(len(words[at])) < how.rate).tolist()
+        return {word: int(random.integers(count)) for word in changed if (at, word) in tokens}
+
+    rows, drawn = list(zip(*examples.texts, strict=True)), []
+    for i, row in enumerate(rows):
+        random = np.random.default_rng((how.seed, i))
+        drawn.append([[draw(text, random) for text in row] for _ in range(how.copies)])
+    needed = {
+        (number[text], word): tokens[number[text], word]
+        for row, copies in zip(rows, drawn, strict=True)
+        for copy in copies
+        for text, changed in zip(row, copy, strict=True)
+        for word in changed
+    }
+    found = candidates(made["input_ids"], needed, model, tokenizer, whole, count, batch_size)
+
+    def write(text: str, changed: dict[int, int]) -> str:
         at, made, done = number[text], "", 0
-        changed = random.random(len(words[at])) < how.rate
-        for i, ((start, end), change) in enumerate(zip(words[at], changed, strict=True)):
-            choice = found.get((at, i)) if change else None
-            word = text[start:end] if choice is None else whole[int(random.choice(choice))]
+        for i, (start, end) in enumerate(words[at]):
+            word = whole[int(found[at, i][changed[i]])] if i in changed else text[start:end]
             # Where a word took the place of a sign, it is kept apart from the words beside it.
             apart = start == done and made[-1:].isalnum() and word[0].isalnum()
             made += (" " if apart else text[done:start]) + word
@@ -101,15 +129,22 @@ def augmented(
         return made + text[done:]
 
     columns = tuple([] for _ in examples.texts)
-    for row, original in enumerate(zip(*examples.texts, strict=True)):
-        random = np.random.default_rng((how.seed, row))
-        copies = ([copy(text, random) for text in original] for _ in range(how.copies))
-        for texts_of_row in (original, *copies):
-            for column, text in zip(columns, texts_of_row, strict=True):
-                column.append(text)
+    for row, copies in zip(rows, drawn, strict=True):
+        for i, column in enumerate(columns):
+            column += [row[i], *(write(row[i], copy[i]) for copy in copies)]
     times = how.copies + 1
     labels = None if examples.labels is None else np.repeat(examples.labels, times, axis=0)
     return Examples(columns, labels, np.arange(times * len(examples), dtype=np.int32))
+
+
+def augmented_once(examples: Examples, model: Model, tokenizer: Any, how: Augmentation) -> Examples:
+    """As `augmented`, from the cache folder where the same was made before: a masked LM that fills
+    in some hundred thousand words takes its time, and a run that was interrupted goes on.
+    """
+    settings = {**dataclasses.asdict(how), "source": model.digest}
+    rule = ["augmented", settings, Path(__file__).read_text("utf-8")]
+    make = functools.partial(augmented, examples, model, tokenizer, how)
+    return kept("texts", rule, tokenizer, examples, make)
 
 
 def words_of(text: str) -> list[Span]:
@@ -135,36 +170,33 @@ def tokens_of(text: str, words: Sequence[Span], offsets: Sequence[Span]) -> dict
 
 
 def candidates(
-    texts: list[str],
-    words: Sequence[Sequence[Span]],
+    ids: Sequence[list[int]],
+    places: dict[Place, list[int]],
     model: Model,
     tokenizer: Any,
     names: dict[int, str],
     count: int,
     batch_size: int,
 ) -> dict[Place, np.ndarray]:
-    """The ids, among those of `names`, of the words that may stand in each place; a place beyond
-    what the model reads has none.
+    """The ids, among those of `names`, of the words that may stand in each place.
+
+    Args:
+        ids: the tokens of each text.
+        places: the tokens of each word that may give way.
     """
-    made = tokenizer(
-        texts, truncation=True, max_length=model.config.max_length, return_offsets_mapping=True
-    )
-    masked, masks, places, found = [], [], [], dict[Place, np.ndarray]()
-    pieces: dict[Place, tuple[int, ...]] = {}
-    for text, ids in enumerate(made["input_ids"]):
-        of_word = tokens_of(texts[text], words[text], made["offset_mapping"][text])
-        for word, at in of_word.items():
-            if len(at) == 1:
-                masked.append([*ids[: at[0]], tokenizer.mask_token_id, *ids[at[0] + 1 :]])
-                masks.append(at[0])
-                places.append((text, word))
-            else:
-                pieces[text, word] = tuple(ids[i] for i in at)
     whole = np.array(list(names), np.int32)
-    count = min(count, len(whole))
+    single = {place: at[0] for place, at in places.items() if len(at) == 1}
+    masked = []
+    for (text, _), at in single.items():
+        masked.append([*ids[text][:at], tokenizer.mask_token_id, *ids[text][at + 1 :]])
+    found = dict[Place, np.ndarray]()
     if masked:
-        filled = fill(model, masked, np.array(masks, np.int32), whole, count, batch_size)
-        found |= dict(zip(places, filled, strict=True))
+        masks = np.fromiter(single.values(), np.int32)
+        filled = fill(model, masked, masks, whole, count, batch_size)
+        found |= dict(zip(single, filled, strict=True))
+    pieces = {
+        place: tuple(ids[place[0]][i] for i in at) for place, at in places.items() if len(at) > 1
+    }
     near = neighbours(model, sorted(set(pieces.values())), whole, count)
     return found | {place: near[of] for place, of in pieces.items()}
 

@@ -23,7 +23,7 @@ from effjax.distill import (
     Needs,
     TaskLoss,
     Weighted,
-    augmented,
+    augmented_once,
     cache_outputs,
 )
 from effjax.files import write_json
@@ -153,7 +153,8 @@ def multiplied(examples: AnyExamples, augmentation: Augmentation) -> Examples:
     if report.initialised:
         missing = ", ".join(report.initialised)
         raise ValueError(f"{report.folder} cannot fill in words: it lacks {missing}")
-    return augmented(examples, model, hf.load_tokenizer(augmentation.source), augmentation)
+    tokenizer = hf.load_tokenizer(augmentation.source)
+    return augmented_once(examples, model, tokenizer, augmentation)
 
 
 def tokenizer_of(teacher: Teacher, train: AnyExamples) -> Any:

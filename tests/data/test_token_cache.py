@@ -241,7 +241,7 @@ def test_a_damaged_entry_is_made_anew(damage, tokenizer, silent, folder, caplog)
     (entry,) = folder.iterdir()
     DAMAGE[damage](entry)
     assert_same(made, cached(encode_questions, tokenizer, QUESTIONS, 16))
-    one_line(caplog, f"{entry}: damaged, tokenised again")
+    one_line(caplog, f"{entry}: damaged, made again")
     silent()
     assert_same(made, cached(encode_questions, tokenizer, QUESTIONS, 16))
     assert list(folder.iterdir()) == [entry]
@@ -277,7 +277,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(tokenizer, folder, caplog):
     folder.write_text("in the way, for root too")
     for _ in range(2):
         assert_same(encode(tokenizer, TEXTS, 16), cached(encode, tokenizer, TEXTS, 16))
-        one_line(caplog, "tokens not kept")
+        one_line(caplog, "not kept (")
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(tokenizer, folder, caplog, monkeypatch):
@@ -288,7 +288,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tokenizer, folder, caplog, m
     with monkeypatch.context() as patch:
         patch.setattr(np, "save", full)
         assert_same(encode(tokenizer, TEXTS, 16), cached(encode, tokenizer, TEXTS, 16))
-    one_line(caplog, "tokens not kept (OSError: [Errno 28] No space left on device)")
+    one_line(caplog, "not kept (OSError: [Errno 28] No space left on device)")
     assert not list(folder.iterdir())
 
 
@@ -298,7 +298,7 @@ def test_damage_that_cannot_be_removed_is_one_line(tokenizer, folder, caplog, mo
     shorten(entry / "input_ids.npy")
     monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
     assert_same(made, cached(encode, tokenizer, TEXTS, 16))
-    one_line(caplog, "damaged, tokenised again")
+    one_line(caplog, "damaged, made again")
 
 
 def test_a_tokenizer_without_a_key_works_uncached(tokenizer, folder, caplog):

@@ -15,7 +15,7 @@ from transformers import AutoModelForMaskedLM, PreTrainedTokenizerFast
 from effjax import hf
 from effjax.data.examples import Examples
 from effjax.data.wordpiece import train_wordpiece
-from effjax.distill import Augmentation, augmented
+from effjax.distill import Augmentation, augment, augmented, augmented_once
 from effjax.distill.augment import tokens_of, words_of
 from effjax.models import Model, create
 
@@ -204,3 +204,60 @@ def test_what_cannot_fill_in_words_is_named(model: Model, tokenizer: Any) -> Non
         augmented(given, model, unmarked, HOW)
     with pytest.raises(ValueError, match="augmentation: copies is 0"):
         replace(HOW, copies=0)
+
+
+def test_only_words_that_give_way_are_filled_in(
+    model: Model, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A masked LM is run for these alone; of ten words, for many copies, for all."""
+    filled, fill = list[int](), augment.fill
+
+    def counted(model: Model, masked: list[list[int]], *rest: Any) -> np.ndarray:
+        filled.append(len(masked))
+        return fill(model, masked, *rest)
+
+    monkeypatch.setattr(augment, "fill", counted)
+    given = examples([" ".join(WORDS)], labels=[0])
+    (copy,) = augmented(given, model, tokenizer, replace(HOW, copies=1)).texts[0][1:]
+    changed = sum(a != b for a, b in zip(copy.split(), WORDS, strict=True))
+    augmented(given, model, tokenizer, HOW)
+    assert changed <= filled[0] < filled[1] == len(WORDS)
+
+
+def test_what_was_made_before_is_read(
+    model: Model, tokenizer: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Of the same texts, model, tokenizer and settings; its source is only a name."""
+    monkeypatch.setenv("EFFJAX_CACHE", str(tmp_path))
+    given = examples(["red green", "pink"], ["blue", "gold"], labels=[1, 0])
+    made = augmented_once(given, model, tokenizer, HOW)
+    assert made.texts == augmented(given, model, tokenizer, HOW).texts
+    others = [
+        (given, model, tokenizer, replace(HOW, seed=1)),
+        (given.take([0]), model, tokenizer, HOW),
+        (given, masked_lm("bert", tokenizer, max_position_embeddings=17), tokenizer, HOW),
+    ]
+    for other in others:
+        augmented_once(*other)
+    assert len(list((tmp_path / "texts").iterdir())) == 1 + len(others)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("made again")
+
+    monkeypatch.setattr(augment, "augmented", refuse)
+    found = augmented_once(given, model, tokenizer, replace(HOW, source="elsewhere"))
+    assert found.texts == made.texts and found.labels is not None and made.labels is not None
+    assert found.labels.tolist() == made.labels.tolist()
+    assert found.idx.tolist() == made.idx.tolist()
+
+
+def test_a_damaged_text_is_made_anew(
+    model: Model, tokenizer: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("EFFJAX_CACHE", str(tmp_path))
+    given = examples(["red green"], labels=[1])
+    made = augmented_once(given, model, tokenizer, HOW)
+    (file,) = tmp_path.glob("texts/*/tokens.json")
+    file.write_text(file.read_text().replace("red green", "red grecn"))
+    assert augmented_once(given, model, tokenizer, HOW).texts == made.texts
+    assert "grecn" not in file.read_text()
