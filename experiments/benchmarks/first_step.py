@@ -3,8 +3,9 @@
     python experiments/benchmarks/first_step.py
 
 A checkpoint with random weights is saved first; then processes are begun one after the other, each
-of which loads it and does one step. The first one fills the cache and is reported apart; the others
-compile nothing, or the script stops. Writes paper/results/first_step.json.
+of which loads it and does one step, with the allocator's settings of the command `effjax`. The
+first one fills the cache and is reported apart; the others compile nothing, or the script stops.
+Writes paper/results/first_step.json.
 """
 
 import dataclasses
@@ -45,8 +46,9 @@ class Settings:
 
 def child(folder: Path, batch: int, length: int) -> None:
     """One step; prints when each part of the way was done."""
-    from effjax import cache
+    from effjax import cache, malloc
 
+    malloc.keep_memory()
     cache.enable()
     import jax
     import numpy as np
@@ -72,12 +74,13 @@ def child(folder: Path, batch: int, length: int) -> None:
     _, metrics = make_train_step(model, objective, training)(state, ((full, {}),))
     float(metrics["loss"])
     done["stepped"] = time.time()
-    print(json.dumps({"done": done, "compiled": len(compiled)}))
+    allocator = os.environ.get(malloc.VARIABLE, "")
+    print(json.dumps({"done": done, "compiled": len(compiled), "allocator": allocator}))
 
 
-def measure(folder: Path, shape: list[str], cache: Path) -> tuple[dict[str, float], int]:
-    """Seconds from the start of a process to the end of each part of its way; and how many
-    programs it has compiled.
+def measure(folder: Path, shape: list[str], cache: Path) -> tuple[dict[str, float], dict[str, Any]]:
+    """Seconds from the start of a process to the end of each part of its way; how many programs it
+    has compiled, and the settings of its allocator.
     """
     environment = os.environ | {"EFFJAX_CACHE": str(cache), "JAX_PLATFORMS": "cpu"}
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)  # another cache would be the one in use
@@ -85,7 +88,7 @@ def measure(folder: Path, shape: list[str], cache: Path) -> tuple[dict[str, floa
     command = [sys.executable, __file__, "child", str(folder), *shape]
     run = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     found = json.loads(run.stdout.splitlines()[-1])
-    return {name: at - begun for name, at in found["done"].items()}, found["compiled"]
+    return {name: at - begun for name, at in found.pop("done").items()}, found
 
 
 def main() -> None:
@@ -107,10 +110,10 @@ def main() -> None:
         )
         hf.save_pretrained(model, Path(folder) / "model")
         places = Path(folder) / "model", settings.shape.split("x"), Path(folder) / "cache"
-        cold, compiled = measure(*places)
+        cold, filled = measure(*places)
         rest = [measure(*places) for _ in range(settings.processes)]
-    if any(again for _, again in rest):
-        raise ValueError(f"with a warm cache processes compiled {[n for _, n in rest]} programs")
+    if any(again := [found["compiled"] for _, found in rest]):
+        raise ValueError(f"with a warm cache processes compiled {again} programs")
     warm = [seconds for seconds, _ in rest]
     median = float(np.median([seconds["stepped"] for seconds in warm]))
     results: dict[str, Any] = {
@@ -119,7 +122,7 @@ def main() -> None:
         "model": settings.model,
         "shape": settings.shape,
         "cold": cold,
-        "compiled": compiled,
+        **filled,
         "warm": warm,
         "median": median,
         "bar": BAR,
