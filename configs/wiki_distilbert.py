@@ -27,7 +27,14 @@ recipe = GeneralDistillation(
         cos=(1.0, HiddenCosine(layers="last")),
     ),
     training=Training(
-        batch_size=32, learning_rate=5e-4, warmup=0.05, b2=0.98, max_length=128, dtype="bfloat16"
+        batch_size=32,
+        micro_batches=4,  # all words of 4,096 tokens at once want 20 GB
+        learning_rate=5e-4,
+        warmup=0.05,
+        b2=0.98,
+        save_every=100,
+        max_length=128,
+        dtype="bfloat16",
     ),
     steps=1000,
     mask_rate=0.15,
