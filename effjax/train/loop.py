@@ -2,6 +2,7 @@
 
 import logging
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ from effjax.models.model import Model
 from effjax.train.checkpoint import Checkpoints, Saved
 from effjax.train.claim import claim
 from effjax.train.logs import Logs, open_logs, to_record
-from effjax.train.processes import by_first, is_first
+from effjax.train.processes import by_first, first_says, is_first
 from effjax.train.run_folder import Interrupted, Interruption, hold, save_batch
 from effjax.train.step import StepMetrics, TrainState
 from effjax.train.training import Training
@@ -26,7 +27,10 @@ from effjax.types import Aux
 log = logging.getLogger("effjax")
 
 LOG_EVERY = 50
-"""Steps between two looks at the loss; in between, the device is never waited for."""
+"""Steps between two looks at the loss."""
+
+SAVE_SECONDS = 600.0
+"""What is done in this time is saved at the next look, however few steps it was."""
 
 AnyStep = Callable[[TrainState, tuple[Batch, ...]], tuple[TrainState, StepMetrics]]
 Progress = Callable[[int, int, Metrics], None]
@@ -91,6 +95,7 @@ class Loop:
     evaluation: Evaluation | None
     progress: Progress
     window: Window = field(init=False)
+    saved_at: float = field(default_factory=time.monotonic)
     headline: Metrics = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -124,8 +129,10 @@ class Loop:
             due = done % self.training.save_every == 0 or done == self.steps
             if done % LOG_EVERY == 0 or done % epoch == 0 or due:
                 self.look(done)
+                due |= first_says(time.monotonic() - self.saved_at > SAVE_SECONDS)
             if due or asked or self.over:
                 self.checkpoints.save(replace(self.saved, window=self.measured(done)))
+                self.saved_at = time.monotonic()
             if asked:
                 raise Interrupted(done)
 

@@ -38,9 +38,13 @@ def by_first(write: Callable[[], object]) -> None:
         multihost_utils.sync_global_devices("the first process has written")
 
 
+def first_says(so: bool) -> bool:
+    """What the first process has here; all others do as it does."""
+    if jax.process_count() > 1:
+        return bool(multihost_utils.broadcast_one_to_all(np.array(so)))
+    return so
+
+
 def exists(path: Path) -> bool:
     """Whether there is such a file; the first process looks, since shared disks may lag behind."""
-    found = path.exists()
-    if jax.process_count() > 1:
-        found = bool(multihost_utils.broadcast_one_to_all(np.array(found)))
-    return found
+    return first_says(path.exists())

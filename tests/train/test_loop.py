@@ -29,6 +29,7 @@ from effjax.distill import (
 from effjax.models import Model, Outputs, Runtime, create
 from effjax.models.base import EncoderConfig
 from effjax.train import Training, evaluate, fit, loop, predict
+from effjax.train.checkpoint import Checkpoints
 from effjax.train.logs import read_history
 from effjax.train.step import PURPOSES, step_keys
 from effjax.tree import flatten
@@ -149,6 +150,23 @@ def test_the_speed_is_of_training_alone(model: Model, encoded: Encoded, tmp_path
     last = [record for record in read_history(tmp_path) if "loss" in record][-1]
     tokens = int(encoded.offsets[-1])
     assert tokens / last["speed/tokens_per_second"] < 3
+
+
+def test_a_slow_run_saves_more_often(
+    model: Model, encoded: Encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After each epoch, where the time since the last checkpoint is looked at, or at the end."""
+    saved: list[int] = []
+    save = Checkpoints.save
+    monkeypatch.setattr(
+        Checkpoints, "save", lambda self, x: (saved.append(int(x.step)), save(self, x))
+    )
+    training = replace(QUICK, epochs=3, save_every=1000)
+    fit(model, encoded, TASK, training, seed=0, folder=tmp_path / "quick")
+    assert saved == [15]
+    monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
+    fit(model, encoded, TASK, training, seed=0, folder=tmp_path / "slow")
+    assert saved == [15, 5, 10, 15]
 
 
 def test_steps_left_out_are_named_and_too_many_in_a_row_stop_the_run(
