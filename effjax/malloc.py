@@ -2,8 +2,12 @@
 
 Left alone, glibc returns them to Linux, and each step waits for the same pages again. The settings
 are read when a process begins, and not later.
+
+A heap that is never given back has holes: where something small that stays comes to lie in the
+place of a large array, the next large one is put at the end. Hence `give_back`, now and then.
 """
 
+import ctypes
 import os
 import sys
 from pathlib import Path
@@ -15,6 +19,7 @@ SETTINGS = {
     "trim_threshold": 2**40,  # which is never given back,
     "hugetlb": 1,  # in huge pages
 }
+VALUE = ":".join(f"glibc.malloc.{name}={x}" for name, x in SETTINGS.items())
 ACCELERATORS = tuple(map(Path, ("/dev/nvidia0", "/dev/accel0", "/dev/vfio/0", "/dev/kfd")))
 
 
@@ -26,5 +31,13 @@ def keep_memory() -> None:
     """
     if VARIABLE in os.environ or sys.platform != "linux" or any(x.exists() for x in ACCELERATORS):
         return
-    os.environ[VARIABLE] = ":".join(f"glibc.malloc.{name}={x}" for name, x in SETTINGS.items())
+    os.environ[VARIABLE] = VALUE
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def give_back() -> None:
+    """Gives the memory that is in no use back to Linux, where `keep_memory` has it kept; the next
+    step waits for its pages.
+    """
+    if os.environ.get(VARIABLE) == VALUE:
+        ctypes.CDLL(None).malloc_trim(0)

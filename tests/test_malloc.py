@@ -72,6 +72,34 @@ print(faults(), faults())
     assert second < 64 < first
 
 
+def test_what_is_in_no_use_is_given_back() -> None:
+    """A hole of 256 MiB below something that stays, which no trimming from the end would reach."""
+    code = """
+import numpy as np
+from effjax.malloc import give_back, keep_memory
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096 >> 20
+
+keep_memory()
+large, small = np.ones(2**25), np.ones(2**15)
+del large
+kept = resident()
+give_back()
+print(kept - resident())
+"""
+    without = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
+    for name, environment in (("ours", without), ("theirs", without | {"GLIBC_TUNABLES": ""})):
+        run = subprocess.run(
+            [sys.executable, "-c", code],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert (int(run.stdout) > 250) == (name == "ours")
+
+
 def test_the_command_does_what_it_was_asked() -> None:
     without = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
     command = [sys.executable, "-m", "effjax", "--version"]

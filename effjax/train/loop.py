@@ -13,6 +13,7 @@ import numpy as np
 
 from effjax.data.batches import TrainBatches
 from effjax.data.layouts import Batch, Share
+from effjax.malloc import give_back
 from effjax.models.model import Model
 from effjax.train.checkpoint import Checkpoints, Saved
 from effjax.train.claim import claim
@@ -133,6 +134,7 @@ class Loop:
             if due or asked or self.over:
                 self.checkpoints.save(replace(self.saved, window=self.measured(done)))
                 self.saved_at = time.monotonic()
+                give_back()
             if asked:
                 raise Interrupted(done)
 

@@ -165,8 +165,9 @@ def test_a_slow_run_saves_more_often(
     fit(model, encoded, TASK, training, seed=0, folder=tmp_path / "quick")
     assert saved == [15]
     monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "give_back", lambda: saved.append(-1))
     fit(model, encoded, TASK, training, seed=0, folder=tmp_path / "slow")
-    assert saved == [15, 5, 10, 15]
+    assert saved == [15, 5, -1, 10, -1, 15, -1]  # and memory in no use is given back
 
 
 def test_steps_left_out_are_named_and_too_many_in_a_row_stop_the_run(
