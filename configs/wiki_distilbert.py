@@ -4,11 +4,14 @@
     effjax run configs/wiki_masked_lm.py                       # the teacher
     effjax run configs/wiki_distilbert.py
 
-As configs/wiki_relations.py, with as many steps on the same batches, and the weights of
-configs/distilbert.py. What differs from the paper: the teacher is small, and no good masked LM (its
+As configs/wiki_relations.py, with as many steps on the same batches, which are computed in four
+parts each, and the weights of configs/distilbert.py. What differs from the paper: the teacher is small, and no good masked LM (its
 header says what it has).
 
-Not yet run.
+Measured (paper/results/wiki_distilbert.json, one seed, 1,000 steps in some 50 minutes, most of them
+on one core of an AMD EPYC): on 500 documents held out the soft targets have a divergence of 0.145
+(of T^2 KL), the cosine loss is 0.102 and the masked LM's 4.57, below its teacher's own 4.65, which
+had 600 steps to learn its words. There was no search.
 """
 
 from effjax.distill import HiddenCosine, MaskedLM, SoftTargets, Weighted
