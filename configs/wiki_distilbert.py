@@ -5,8 +5,8 @@
     effjax run configs/wiki_distilbert.py
 
 As configs/wiki_relations.py, with as many steps on the same batches, which are computed in four
-parts each, and the weights of configs/distilbert.py. What differs from the paper: the teacher is small, and no good masked LM (its
-header says what it has).
+parts each, and the weights of configs/distilbert.py. What differs from the paper: the teacher is
+small, and no good masked LM (its header says what it has).
 
 Measured (paper/results/wiki_distilbert.json, one seed, 1,000 steps in some 50 minutes, most of them
 on one core of an AMD EPYC): on 500 documents held out the soft targets have a divergence of 0.145

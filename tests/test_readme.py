@@ -22,7 +22,7 @@ def test_the_tour_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_table_of_ratios_is_that_of_the_results() -> None:
     cells = []
-    for file in ("benchmark_torch", "benchmark_torch_bfloat16"):
+    for file in ("benchmark_torch", "benchmark_torch_training", "benchmark_torch_bfloat16"):
         cells += json.loads((ROOT / "paper" / "results" / f"{file}.json").read_text())["cells"]
     names = {"bert-base": "BERT-base", "distilbert": "DistilBERT"}
     rows: dict[tuple[str, str, str], list[str]] = {}
