@@ -8,7 +8,7 @@ its word embedding; all of the model is trained. `runs/wiki_masked_lm/model` can
 words for TinyBERT's augmentation, and teaches in configs/wiki_distilbert.py.
 
 Measured (paper/results/wiki_masked_lm.json, one seed, 600 steps in 13 minutes on two cores of an
-EPYC, another training beside the last third): at the masked tokens held out a loss of 4.65
+EPYC, another training beside the last five minutes): at the masked tokens held out a loss of 4.65
 (perplexity 104.6) and an accuracy of 31.0%; who knows only how frequent words are has a loss of
 7.27. There was no search.
 """

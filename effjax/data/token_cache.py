@@ -1,11 +1,12 @@
 """Tokens on disk: what was tokenised once is read back as memory maps; so is what else is made of
 examples with a tokenizer.
 
-An entry is a folder `tokens/<key>` in effjax's cache folder (`effjax.cache`), one `.npy` per array
-and a description of the rest. Its key is a hash of all that decides the tokens: the tokenizer, the
-examples, the longest length and the code that tokenises, so an entry is never out of date. It is
-written whole or not at all, and a checksum per file finds what was damaged later. The cache only
-ever saves time: where it fails, examples are tokenised as if there were none, and the log says so.
+An entry is a folder `<kind>/<key>` in effjax's cache folder (`effjax.cache`), for tokens
+`tokens/<key>`: one `.npy` per array and a description of the rest. Its key is a hash of all that
+decides the tokens: the tokenizer, the examples, the longest length and the code that tokenises, so
+an entry is never out of date. It is written whole or not at all, and checksums find what was
+damaged later. The cache only ever saves time: where it fails, examples are tokenised as if there
+were none, and the log says so.
 """
 
 import functools

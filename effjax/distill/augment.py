@@ -117,21 +117,14 @@ def augmented(
         for word in changed
     }
     found = candidates(made["input_ids"], needed, model, tokenizer, whole, count, batch_size)
-
-    def write(text: str, changed: dict[int, int]) -> str:
-        at, made, done = number[text], "", 0
-        for i, (start, end) in enumerate(words[at]):
-            word = whole[int(found[at, i][changed[i]])] if i in changed else text[start:end]
-            # Where a word took the place of a sign, it is kept apart from the words beside it.
-            apart = start == done and made[-1:].isalnum() and word[0].isalnum()
-            made += (" " if apart else text[done:start]) + word
-            done = end
-        return made + text[done:]
-
     columns = tuple([] for _ in examples.texts)
     for row, copies in zip(rows, drawn, strict=True):
-        for i, column in enumerate(columns):
-            column += [row[i], *(write(row[i], copy[i]) for copy in copies)]
+        for column, text, *changes in zip(columns, row, *copies, strict=True):
+            at = number[text]
+            column.append(text)
+            for changed in changes:
+                others = {word: whole[int(found[at, word][i])] for word, i in changed.items()}
+                column.append(with_words(text, words[at], others))
     times = how.copies + 1
     labels = None if examples.labels is None else np.repeat(examples.labels, times, axis=0)
     return Examples(columns, labels, np.arange(times * len(examples), dtype=np.int32))
@@ -145,6 +138,18 @@ def augmented_once(examples: Examples, model: Model, tokenizer: Any, how: Augmen
     rule = ["augmented", settings, Path(__file__).read_text("utf-8")]
     make = functools.partial(augmented, examples, model, tokenizer, how)
     return kept("texts", rule, tokenizer, examples, make)
+
+
+def with_words(text: str, words: Sequence[Span], others: dict[int, str]) -> str:
+    """The text with others in the place of some of its words."""
+    made, done = "", 0
+    for i, (start, end) in enumerate(words):
+        word = others.get(i, text[start:end])
+        # Where a word took the place of a sign, it is kept apart from the words beside it.
+        apart = start == done and made[-1:].isalnum() and word[0].isalnum()
+        made += (" " if apart else text[done:start]) + word
+        done = end
+    return made + text[done:]
 
 
 def words_of(text: str) -> list[Span]:

@@ -35,8 +35,8 @@ class Training:
             times the usual norm; None leaves out no step, and stops where the loss is not finite.
         patience: evaluations without a better headline metric after which training stops; the
             best model is kept. None trains to the end and keeps the last one.
-        save_every: steps between two checkpoints; where these take longer than ten minutes, there
-            are more.
+        save_every: steps between two checkpoints; there are more where the last one is older
+            than ten minutes, which is looked at every 50 steps and after each epoch.
         max_length: tokens per example; longer ones are truncated.
         layout: whether several short examples share a row of a batch or each has its own.
         dtype: what products are computed in.

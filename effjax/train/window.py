@@ -18,7 +18,7 @@ SKIPS = 10
 
 AHEAD = 2
 """Steps that the device may be behind: it never waits for the next one, and who asks for an end
-waits for these alone. JAX would begin 32 on a CPU.
+waits for these alone. JAX would begin dozens on a CPU.
 """
 
 
@@ -108,7 +108,7 @@ class Window:
         """One more step, on so many tokens; waits until at most `AHEAD` are not done."""
         self.steps.append(metrics)
         self.tokens += tokens
-        jax.block_until_ready(self.steps[:-AHEAD][-1:])
+        jax.block_until_ready(self.steps[-1 - AHEAD : -AHEAD])
 
     def read(self) -> Measured:
         """What the steps measured."""
