@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Sharding
+from jax.sharding import Sharding, SingleDeviceSharding
 
 from effjax.distill import Weighted
 from effjax.models.architecture import Architecture
@@ -178,7 +178,11 @@ def _make_train_step(
             new, metrics = step(state, parts, live)
             return jax.tree.leaves(new), metrics
 
-        return jax.jit(flat, donate_argnums=0, out_shardings=(list(places), None))
+        # Where there is one device, saying so would bind the new state to it, which for JAX makes
+        # the next step another program.
+        alone = all(isinstance(place, SingleDeviceSharding) for place in places)
+        where = None if alone else list(places)
+        return jax.jit(flat, donate_argnums=0, out_shardings=(where, None))
 
     def call(
         state: TrainState, parts: tuple[Part, ...], live: Live | None = None

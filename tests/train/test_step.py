@@ -203,3 +203,25 @@ def test_a_step_is_compiled_once_for_each_shape_of_batches(
     orders = [TrainBatches(seed=seed, **made) for seed in (0, 1)]
     shapes = {part["input_ids"].shape for x in orders for i in range(6) for part in x[i]}
     assert sorted(Seen.shapes) == sorted(shapes)
+
+
+def test_the_second_step_is_the_program_of_the_first(still: Model, encoded: Encoded) -> None:
+    """Also for a state that is bound to no device, as a loop of one's own has it."""
+    found: list[str] = []
+
+    def heard(event: str, _: float, **__: Any) -> None:
+        if event.endswith("backend_compile_duration"):
+            found.append(event)
+
+    training = Training(clip_norm=0.7)
+    step, parts = make_train_step(still, TASK, training), ((parts_of(encoded, 1)[0], {}),)
+    state = first_state(still, training)
+    jax.monitoring.register_event_duration_secs_listener(heard)
+    try:
+        state, _ = step(state, parts)
+        first = len(found)
+        step(state, parts)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(heard)
+    assert first > 0
+    assert len(found) == first
