@@ -112,13 +112,13 @@ def copied(mesh: jax.sharding.Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def place_state(
+def places_of(
     state: TrainState,
     table: Table,
     optimizer: optax.GradientTransformation,
     mesh: jax.sharding.Mesh,
 ) -> TrainState:
-    """The state over a mesh; moments and averages lie as what they are of."""
+    """Where every array of a state lies; moments and averages lie as what they are of."""
     trainables = shardings(state.trainables, table, mesh)
     opt_state = optax.tree_utils.tree_map_params(
         optimizer,
@@ -128,11 +128,18 @@ def place_state(
         transform_non_params=lambda _: copied(mesh),
     )
     average = trainables["params"] if state.average else {}
-    places = {"trainables": trainables, "average": average, "opt_state": opt_state}
-    placed = jax.tree.map(spread, {name: getattr(state, name) for name in places}, places)
-    rest = {name: value for name, value in vars(state).items() if name not in places}
-    placed |= jax.tree.map(lambda x: spread(x, copied(mesh)), rest)
-    return replace(state, **placed)
+    everywhere = jax.tree.map(lambda _: copied(mesh), state)
+    return replace(everywhere, trainables=trainables, average=average, opt_state=opt_state)
+
+
+def place_state(
+    state: TrainState,
+    table: Table,
+    optimizer: optax.GradientTransformation,
+    mesh: jax.sharding.Mesh,
+) -> TrainState:
+    """The state over a mesh."""
+    return jax.tree.map(spread, state, places_of(state, table, optimizer, mesh))
 
 
 def spread(x: jax.Array | np.ndarray, where: NamedSharding) -> jax.Array:

@@ -11,6 +11,7 @@ meshes. Writes paper/results/lowering.json.
 """
 
 import dataclasses
+import functools
 import itertools
 import math
 import os
@@ -52,10 +53,11 @@ from effjax.models.generator import with_generator
 from effjax.prune import CoFi, LayerDrop, Movement
 from effjax.prune.reparam import Reparam
 from effjax.train import Mesh, Training
-from effjax.train.mesh import place_model, place_parts, place_state, share_of
+from effjax.train.mesh import copied, place_parts, places_of, share_of
 from effjax.train.step import Configs, Part, TrainState, init_state, optimizer_of, train_step
 from effjax.train.teachers import KnownTeacher, taught
 from effjax.train.together import make_step_together, stacked
+from effjax.types import PyTree
 
 MESHES = {
     "8x1x1": Mesh(data=8),
@@ -199,7 +201,7 @@ def lower(
     def traced(runtime: Runtime) -> Any:
         teacher, trained = (x.replace(runtime=runtime) for x in (model, student))
         run = {"teacher": teacher.for_inference()} if kind.teacher == "live" else {}
-        live = {name: place_model(x, devices) for name, x in run.items()}
+        live = {name: x.replace(params=described(x.params, devices)) for name, x in run.items()}
         if kind.students:
             together: Any = make_step_together(trained, kind.objective, training)
             return together.trace(state, parts, live, jnp.full(kind.students, 1e-4))
@@ -224,13 +226,25 @@ def lower(
 def first_state(
     kind: Kind, model: Model, training: Training, teachers: Configs, devices: jax.sharding.Mesh
 ) -> TrainState:
-    """The state that a step is given: over a mesh, or of all students."""
+    """The state that a step is given, over a mesh or of all students; without its numbers, which
+    would not fit eight times.
+    """
     how = {"steps": 10, "teachers": teachers, "reparam": kind.reparam}
-    seeds = range(kind.students or 1)
-    states = [init_state(model, kind.objective, training, seed=seed, **how) for seed in seeds]
+    of = functools.partial(init_state, model, kind.objective, training, **how)
     if kind.students:
-        return stacked(states)
-    return place_state(states[0], model.table, optimizer_of(model, training), devices)
+        return jax.eval_shape(lambda: stacked([of(seed=i) for i in range(kind.students or 0)]))
+    state = jax.eval_shape(functools.partial(of, seed=0))
+    places = places_of(state, model.table, optimizer_of(model, training), devices)
+    return jax.tree.map(shape_of, state, places)
+
+
+def described(tree: PyTree, devices: jax.sharding.Mesh) -> PyTree:
+    """Arrays as they lie on every device, without their numbers."""
+    return jax.tree.map(lambda x: shape_of(x, copied(devices)), tree)
+
+
+def shape_of(x: Any, place: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place)
 
 
 def program(kind: Kind, model: Model, training: Training, state: TrainState) -> Any:

@@ -52,7 +52,7 @@ def batch_of(head: Head, layout: str) -> Batch:
 def student(head: Head, layout: str, scale: float = SCALE) -> Outputs:
     model = build("bert", head).model
     scaled = jax.tree.map(lambda x: scale * x, model.params)
-    return run(model, batch_of(head, layout), scaled)
+    return run(model.replace(params=scaled), batch_of(head, layout))
 
 
 def derivative(row: Row, layout: str) -> tuple[float, float]:

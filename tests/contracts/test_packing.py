@@ -27,7 +27,7 @@ from effjax.distill.replaced_tokens import doubts
 from effjax.distill.task_loss import label_term
 from effjax.models import Model
 from effjax.models.base import Head, Outputs
-from effjax.models.model import INPUTS, inputs
+from effjax.models.model import INPUTS, apply, inputs
 from effjax.tree import flatten
 from tests.contracts.rows import UNSUPPORTED
 
@@ -54,14 +54,16 @@ def encoded(batch: Batch, labels: np.ndarray | None = None) -> Encoded:
     return Encoded(ids, types, offsets, labels, idx)
 
 
-def run(model: Model, batch: Batch, params: Any = None) -> Outputs:
-    """Plain Linen on the arrays of a batch that this model reads."""
-    given = dict(inputs(model.config, batch))
-    if not model.config.token_types:
-        del given["token_type_ids"]
-    params = model.params if params is None else params
+def read(model: Model, batch: Batch) -> dict[str, jax.Array]:
+    """The arrays of a batch that this model reads."""
+    unread = () if model.config.token_types else ("token_type_ids",)
+    return {name: x for name, x in inputs(model.config, batch).items() if name not in unread}
+
+
+def run(model: Model, batch: Batch) -> Outputs:
+    """Plain Linen."""
     with jax.disable_jit():  # operation by operation: nothing is compiled per model
-        return model.module.apply({"params": params}, given)  # pyright: ignore[reportReturnType]
+        return apply(model.module, model.params, read(model, batch))
 
 
 def alone(both: Any, *, padded: bool) -> list[tuple[Outputs, np.ndarray]]:
@@ -197,21 +199,26 @@ def test_packed_and_unpacked_have_the_same_loss_and_gradient(
     source = labelled(encoded(both.batch), head)
     other = jax.tree.map(lambda x: 0.9 * x, model.params)
 
-    def loss(params: Any, batches: Sequence[Batch]) -> Any:
+    @jax.jit
+    @jax.value_and_grad
+    def loss(params: Any, batches: Sequence[Batch], inputs: Sequence[Batch]) -> Any:
         found = []
-        for batch in batches:
-            batch = given(batch, choices, len(source) - choices)
-            teachers = {"teacher": run(model, batch, other)}
-            found.append(objective.measure({}, run(model, batch, params), teachers, batch))
+        for batch, fields in zip(batches, inputs, strict=True):
+            student, teacher = (apply(model.module, x, fields) for x in (params, other))
+            found.append(objective.measure({}, student, {"teacher": teacher}, batch))
         totals: Any = {term: sum(x[term].total() for x in found) for term in found[0]}
         return sum(objective.reduce(x, totals).total for x in found)
+
+    def learned(batches: Sequence[Batch]) -> Any:
+        counted = [given(batch, choices, len(source) - choices) for batch in batches]
+        return loss(model.params, counted, [read(model, batch) for batch in counted])
 
     size = len(source) + choices
     batches = packed_batches(source, np.arange(len(source)), 1, size, 1)
     assert len(batches[0]["input_ids"]) < len(source)
-    ours, our_gradient = jax.value_and_grad(loss)(model.params, batches)
+    ours, our_gradient = learned(batches)
     alone = unpacked(source, choices, padded=(name, "extra padding") not in UNSUPPORTED)
-    theirs, their_gradient = jax.value_and_grad(loss)(model.params, alone)
+    theirs, their_gradient = learned(alone)
     np.testing.assert_allclose(ours, theirs, rtol=TOLERANCE)
     assert theirs > 0.01
     wanted = flatten(their_gradient)
