@@ -5,7 +5,7 @@ computed does not depend on the mesh.
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -112,13 +112,28 @@ def copied(mesh: jax.sharding.Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def places_of(
+def spread(x: jax.Array | np.ndarray, where: NamedSharding) -> jax.Array:
+    """An array that every process has, over the devices of all of them."""
+    if where.is_fully_addressable:
+        return jax.device_put(x, where)
+    if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(spread(jax.random.key_data(x), where))
+    values = np.asarray(x)
+    return jax.make_array_from_callback(x.shape, where, lambda index: values[index])
+
+
+def place_state(
     state: TrainState,
     table: Table,
     optimizer: optax.GradientTransformation,
     mesh: jax.sharding.Mesh,
+    put: Callable[[Any, NamedSharding], Any] = spread,
 ) -> TrainState:
-    """Where every array of a state lies; moments and averages lie as what they are of."""
+    """The state over a mesh; moments and averages lie as what they are of.
+
+    Args:
+        put: (array, where it lies) -> what stands for it.
+    """
     trainables = shardings(state.trainables, table, mesh)
     opt_state = optax.tree_utils.tree_map_params(
         optimizer,
@@ -128,28 +143,11 @@ def places_of(
         transform_non_params=lambda _: copied(mesh),
     )
     average = trainables["params"] if state.average else {}
-    everywhere = jax.tree.map(lambda _: copied(mesh), state)
-    return replace(everywhere, trainables=trainables, average=average, opt_state=opt_state)
-
-
-def place_state(
-    state: TrainState,
-    table: Table,
-    optimizer: optax.GradientTransformation,
-    mesh: jax.sharding.Mesh,
-) -> TrainState:
-    """The state over a mesh."""
-    return jax.tree.map(spread, state, places_of(state, table, optimizer, mesh))
-
-
-def spread(x: jax.Array | np.ndarray, where: NamedSharding) -> jax.Array:
-    """An array that every process has, over the devices of all of them."""
-    if where.is_fully_addressable:
-        return jax.device_put(x, where)
-    if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
-        return jax.random.wrap_key_data(spread(jax.random.key_data(x), where))
-    values = np.asarray(x)
-    return jax.make_array_from_callback(x.shape, where, lambda index: values[index])
+    places = {"trainables": trainables, "average": average, "opt_state": opt_state}
+    placed = jax.tree.map(put, {name: getattr(state, name) for name in places}, places)
+    rest = {name: value for name, value in vars(state).items() if name not in places}
+    placed |= jax.tree.map(lambda x: put(x, copied(mesh)), rest)
+    return replace(state, **placed)
 
 
 def sharding_of(x: np.ndarray | jax.Array, mesh: jax.sharding.Mesh) -> NamedSharding:

@@ -53,7 +53,7 @@ from effjax.models.generator import with_generator
 from effjax.prune import CoFi, LayerDrop, Movement
 from effjax.prune.reparam import Reparam
 from effjax.train import Mesh, Training
-from effjax.train.mesh import copied, place_parts, places_of, share_of
+from effjax.train.mesh import copied, place_parts, place_state, share_of
 from effjax.train.step import Configs, Part, TrainState, init_state, optimizer_of, train_step
 from effjax.train.teachers import KnownTeacher, taught
 from effjax.train.together import make_step_together, stacked
@@ -234,8 +234,8 @@ def first_state(
     if kind.students:
         return jax.eval_shape(lambda: stacked([of(seed=i) for i in range(kind.students or 0)]))
     state = jax.eval_shape(functools.partial(of, seed=0))
-    places = places_of(state, model.table, optimizer_of(model, training), devices)
-    return jax.tree.map(shape_of, state, places)
+    optimizer = optimizer_of(model, training)
+    return place_state(state, model.table, optimizer, devices, put=shape_of)
 
 
 def described(tree: PyTree, devices: jax.sharding.Mesh) -> PyTree:
