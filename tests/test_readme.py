@@ -22,20 +22,35 @@ def test_the_tour_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_table_of_ratios_is_that_of_the_results() -> None:
     cells = []
-    for file in ("benchmark_torch", "benchmark_torch_training", "benchmark_torch_bfloat16"):
-        cells += json.loads((ROOT / "paper" / "results" / f"{file}.json").read_text())["cells"]
+    for file in ("", "_allocator", "_training", "_bfloat16"):
+        results = ROOT / "paper" / "results" / f"benchmark_torch{file}.json"
+        how = () if file else ("without",)
+        cells += [(how, cell) for cell in json.loads(results.read_text())["cells"]]
     names = {"bert-base": "BERT-base", "distilbert": "DistilBERT"}
-    rows: dict[tuple[str, str, str], list[str]] = {}
-    for cell in sorted(cells, key=lambda cell: (cell["length"], cell["batch"])):
-        model = names.get(cell["model"], "MiniLM-L6-H384")
-        rows.setdefault((cell["mode"], cell["dtype"], model), []).append(f"{cell['ratio']:.2f}")
+    rows: dict[tuple[str, ...], list[str]] = {}
+    for how, cell in sorted(cells, key=lambda x: (x[1]["length"], x[1]["batch"])):
+        row = (cell["mode"], cell["dtype"], *how, names.get(cell["model"], "MiniLM-L6-H384"))
+        rows.setdefault(row, []).append(f"{cell['ratio']:.2f}")
     table = README[README.index("| | | 1x128 |") :].split("\n\n")[0].splitlines()[2:]
-    found, group = {}, ("", "")
+    found, group = {}, tuple[str, ...]()
     for line in table:
         what, model, *ratios = (part.strip() for part in line.strip("|").split("|"))
         group = tuple(what.split(", ")) if what else group
         found[(*group, model)] = ratios
     assert found == rows
+
+
+def test_the_table_of_runtimes_is_that_of_the_results() -> None:
+    results = json.loads((ROOT / "paper" / "results" / "benchmark_runtimes.json").read_text())
+    assert "EPYC" in results["machine"]["cpu"]
+    wanted: dict[str, list[str]] = {}
+    for row in results["rows"]:
+        over = (row["jax"]["median"] / row[x]["median"] for x in ("onnxruntime", "openvino"))
+        wanted.setdefault(row["model"], []).append(" / ".join(f"{x:.2f}" for x in over))
+    table = README[README.index("| | 32x128 | 8x512 |") :].split("\n\n")[0].splitlines()[2:]
+    assert [line.strip("|").split(" | ")[1:] for line in (x.strip("| ") for x in table)] == [
+        *wanted.values()
+    ]
 
 
 def test_the_table_of_datasets_is_that_of_the_results() -> None:
