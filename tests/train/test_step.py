@@ -209,7 +209,7 @@ def test_the_second_step_is_the_program_of_the_first(still: Model, encoded: Enco
     """Also for a state that is bound to no device, as a loop of one's own has it."""
     found: list[str] = []
 
-    def heard(event: str, _: float, **__: Any) -> None:
+    def heard(event: str, duration_secs: float, **_: Any) -> None:
         if event.endswith("backend_compile_duration"):
             found.append(event)
 
