@@ -230,11 +230,10 @@ def first_state(
     would not fit eight times.
     """
     how = {"steps": 10, "teachers": teachers, "reparam": kind.reparam}
-    of = functools.partial(init_state, model, kind.objective, training, **how)
-    if kind.students:
-        return jax.eval_shape(lambda: stacked([of(seed=i) for i in range(kind.students or 0)]))
-    state = jax.eval_shape(functools.partial(of, seed=0))
-    optimizer = optimizer_of(model, training)
+    first = functools.partial(init_state, model, kind.objective, training, **how)
+    if seeds := range(kind.students or 0):
+        return jax.eval_shape(lambda: stacked([first(seed=seed) for seed in seeds]))
+    state, optimizer = jax.eval_shape(lambda: first(seed=0)), optimizer_of(model, training)
     return place_state(state, model.table, optimizer, devices, put=shape_of)
 
 

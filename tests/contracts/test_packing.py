@@ -201,9 +201,9 @@ def test_packed_and_unpacked_have_the_same_loss_and_gradient(
 
     @jax.jit
     @jax.value_and_grad
-    def loss(params: Any, batches: Sequence[Batch], inputs: Sequence[Batch]) -> Any:
+    def loss(params: Any, batches: Sequence[Batch], arrays: Sequence[Batch]) -> Any:
         found = []
-        for batch, fields in zip(batches, inputs, strict=True):
+        for batch, fields in zip(batches, arrays, strict=True):
             student, teacher = (apply(model.module, x, fields) for x in (params, other))
             found.append(objective.measure({}, student, {"teacher": teacher}, batch))
         totals: Any = {term: sum(x[term].total() for x in found) for term in found[0]}
