@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from flax import linen as nn
@@ -83,6 +84,7 @@ class Architecture:
             raise ValueError(f"{self.name} has no head {head!r}; heads: {known}")
         return self.heads[head]
 
+    @lru_cache(maxsize=64)  # noqa: B019 (architectures live as long as the program)
     def table(self, config: EncoderConfig) -> Table:
         """The parameter table of a model with this config."""
         spec = self.head_spec(config.head)
