@@ -17,6 +17,7 @@ from effjax.data import get_task, import_folder
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "experiments" / "benchmarks"
 SECONDS = {"jax": 0.5, "torch": 1.0}
+MACHINE = {"cpu": "a CPU", "memory_bytes": 25_276_514_304}
 
 
 class MadeUp:
@@ -33,7 +34,7 @@ class MadeUp:
         if do == "prepare" and request["cell"]["model"] == self.dies_in:
             raise RuntimeError(f"{self.backend} prepare: died, exit code -9")
         return {
-            "describe": {"cpu": "a CPU"} if self.backend == "jax" else {"torch": "2.13.0"},
+            "describe": MACHINE if self.backend == "jax" else {"torch": "2.13.0"},
             "prepare": {"first_call_seconds": 3.0, "config": {"hidden_size": 8}},
             "sample": {"seconds": SECONDS[self.backend], "cpu_seconds": 1e9},
         }[do]
@@ -105,11 +106,24 @@ def test_a_worker_that_dies_costs_its_cell_alone(
     assert "bert-base inference float32 1x16 was not measured" in capsys.readouterr().err
 
 
+def results_of(out: Path, **changes: Any) -> Path:
+    """Results without cells, of this machine but for these changes."""
+    machine = MACHINE | {"torch": "2.13.0"} | changes
+    out.write_text(json.dumps({"machine": machine, "cells": []}))
+    return out
+
+
 def test_results_of_another_machine_are_not_mixed_in(script: ModuleType, tmp_path: Path) -> None:
-    out = tmp_path / "out.json"
-    out.write_text(json.dumps({"machine": {"cpu": "another", "torch": "2.13.0"}, "cells": []}))
-    with pytest.raises(ValueError, match=r"another machine or versions \(cpu\)"):
+    out = results_of(tmp_path / "out.json", cpu="another", memory_bytes=17_179_869_184)
+    with pytest.raises(ValueError, match=r"another machine or versions \(cpu, memory_bytes\)"):
         script.run(settings(script, out))
+
+
+def test_memory_that_a_system_keeps_makes_no_other_machine(
+    script: ModuleType, tmp_path: Path
+) -> None:
+    out = results_of(tmp_path / "out.json", memory_bytes=25_276_510_208)
+    assert script.run(settings(script, out, shapes=("1x16",)))["cells"]
 
 
 def test_unknown_models_and_shapes_are_named(script: ModuleType, tmp_path: Path) -> None:

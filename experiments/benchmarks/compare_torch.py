@@ -84,10 +84,16 @@ def load(file: Path, machine: dict[str, Any]) -> dict[str, Any]:
     if not file.exists():
         return {"machine": machine, "cells": []}
     results = json.loads(file.read_text(encoding="utf-8"))
-    differing = [name for name in machine if results["machine"].get(name) != machine[name]]
+    earlier, now = in_gigabytes(results["machine"]), in_gigabytes(machine)
+    differing = [name for name in now if earlier.get(name) != now[name]]
     if differing:
         raise ValueError(f"{file} is from another machine or versions ({', '.join(differing)})")
     return results
+
+
+def in_gigabytes(machine: dict[str, Any]) -> dict[str, Any]:
+    """Its memory without what the system keeps for itself, which differs from start to start."""
+    return machine | {"memory_bytes": round(machine["memory_bytes"], -9)}
 
 
 def save(file: Path, results: dict[str, Any]) -> None:
