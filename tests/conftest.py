@@ -15,7 +15,7 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["MPLBACKEND"] = "agg"
 # Compiled with few optimizations, programs are ready in two thirds of the time. CI runs the slow
-# tests with all of them.
+# tests with all of them, but for those that take `few_optimizations`.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
 
 # Every annotation of effjax is checked at run time from here on, shapes included.
@@ -63,3 +63,12 @@ def _programs() -> Iterator[None]:
     """
     yield
     jax.clear_caches()
+
+
+@pytest.fixture(scope="module")
+def few_optimizations() -> Iterator[None]:
+    """For whole experiments of a few steps, which compile for longer than they train."""
+    whole = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", whole)

@@ -65,7 +65,8 @@ class Copy:
 
     def run(self, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", module, *arguments]
-        environment = {**os.environ, "PYTHONPATH": str(self.folder)}
+        soon = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "true"}  # most of the time is compilation
+        environment = {**os.environ, **soon, "PYTHONPATH": str(self.folder)}
         return subprocess.run(
             command, cwd=self.folder, env=environment, capture_output=True, text=True
         )

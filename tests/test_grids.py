@@ -21,6 +21,8 @@ from effjax.prune import narrowed
 
 SCRIPTS = Path(__file__).parents[1] / "experiments"
 
+pytestmark = pytest.mark.usefixtures("few_optimizations")
+
 
 @pytest.fixture
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
