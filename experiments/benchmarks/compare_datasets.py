@@ -22,7 +22,7 @@ import numpy as np
 import tyro
 from compare_torch import ROOT, commit
 from compare_torch import load as load_earlier
-from dataset_cells import DatasetCell
+from dataset_cells import DatasetCell, padded_tokens
 from turns import Samples, Worker, in_rounds, started
 
 from effjax import hf
@@ -78,6 +78,8 @@ def write_folder(settings: Settings, name: str, folder: Path) -> dict[str, Any]:
     return {
         "examples": len(encoded),
         "tokens": int(lengths.sum()),
+        "with_padding": padded_tokens(lengths, grouped=False),
+        "with_padding_grouped": padded_tokens(lengths, grouped=True),
         "longest": int(lengths.max()),
         "max_length": settings.max_length[place],
     }

@@ -7,12 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 import torch_backend
-from dataset_cells import BATCH, DatasetCell
+from dataset_cells import BATCH, DatasetCell, order
 from torch_backend import CORES, adamw
 from transformers import AutoModelForQuestionAnswering, AutoModelForSequenceClassification
-
-GROUP = 50 * BATCH
-"""Examples within which transformers' Trainer sorts by length."""
 
 Batch = dict[str, torch.Tensor]
 
@@ -29,18 +26,6 @@ def prepare(cell: DatasetCell, *, grouped: bool = False) -> tuple[Callable[[], A
     arrays = cell.tokens()
     make = inference if cell.mode == "inference" else training
     return make(model, arrays, cell.dtype, grouped), None
-
-
-def order(lengths: np.ndarray, shuffled: bool, grouped: bool) -> np.ndarray:
-    """The examples as they are taken, in groups of like length if that is asked for."""
-    found = (
-        np.random.default_rng(0).permutation(len(lengths)) if shuffled else np.arange(len(lengths))
-    )
-    if not grouped:
-        return found
-    size = GROUP if shuffled else len(lengths)
-    parts = [found[i : i + size] for i in range(0, len(found), size)]
-    return np.concatenate([part[np.argsort(-lengths[part], kind="stable")] for part in parts])
 
 
 def batches(arrays: dict[str, np.ndarray], rows: np.ndarray) -> list[Batch]:
