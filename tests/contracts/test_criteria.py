@@ -36,7 +36,7 @@ def model() -> Model:
 
 @pytest.fixture(scope="module")
 def encoded() -> Encoded:
-    return small_data()
+    return small_data(70)
 
 
 @pytest.fixture(params=CRITERIA)

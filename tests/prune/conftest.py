@@ -38,7 +38,8 @@ def model() -> Model:
 
 @pytest.fixture(scope="session")
 def encoded() -> Encoded:
-    return small_data()
+    """The last batch of 16 has 6."""
+    return small_data(70)
 
 
 @pytest.fixture(scope="session")

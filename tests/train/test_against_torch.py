@@ -9,17 +9,17 @@ import transformers
 
 from effjax import hf
 from effjax.data.batches import TrainBatches
-from effjax.data.encode import Encoded
 from effjax.distill import TaskLoss, Weighted
 from effjax.models import Model
 from effjax.train.step import init_state, make_train_step
 from effjax.train.training import Training
 from effjax.tree import flatten
+from tests.train.small_run import small_data
 
 STEPS = 12
 
 
-def test_training_is_that_of_torch(model: Model, encoded: Encoded, tmp_path: Path) -> None:
+def test_training_is_that_of_torch(model: Model, tmp_path: Path) -> None:
     """AdamW with warm-up, linear decay, clipping and no decay of norms and biases, as transformers
     fine-tunes; without dropout, whose masks differ.
     """
@@ -31,7 +31,7 @@ def test_training_is_that_of_torch(model: Model, encoded: Encoded, tmp_path: Pat
     objective = Weighted(task=(1.0, TaskLoss()))
     state = init_state(still, objective, training, steps=STEPS, seed=0, teachers={})
     step = make_train_step(still, objective, training)
-    batches = TrainBatches(encoded=encoded, batch_size=14, seed=0, pad_id=0, layout="padded")
+    batches = TrainBatches(encoded=small_data(70), batch_size=14, seed=0, pad_id=0, layout="padded")
     for i in range(STEPS):
         (batch,) = batches[i]
         state, metrics = step(state, ((batch, {}),))

@@ -28,6 +28,7 @@ from effjax.train.loop import Progress
 from effjax.train.run_folder import Interrupted, hold
 from effjax.tree import flatten
 from effjax.types import Aux
+from tests.train.small_run import small_data
 
 SCRIPT = Path(__file__).with_name("small_run.py")
 Process = subprocess.Popen[str]
@@ -48,6 +49,12 @@ def at_step(number: int, act: Callable[[], None]) -> Progress:
             act()
 
     return progress
+
+
+@pytest.fixture(scope="module")
+def encoded() -> Encoded:
+    """That of small_run.py."""
+    return small_data(70)
 
 
 @pytest.fixture(scope="module")

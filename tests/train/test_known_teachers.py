@@ -124,8 +124,8 @@ def test_outputs_of_other_tokens_are_refused(
     others += [replace(encoded, token_type_ids=np.ones_like(encoded.input_ids))]
     for other in others:
         said = refusal(cached, other, tmp_path, together=together)
-        assert f"teacher 'teacher' has outputs for 70 examples of tokens {encoded.digest}" in said
-        assert f"the 70 training examples are of tokens {other.digest}" in said
+        assert f"teacher 'teacher' has outputs for 80 examples of tokens {encoded.digest}" in said
+        assert f"the 80 training examples are of tokens {other.digest}" in said
 
 
 @pytest.mark.parametrize("together", [False, True])
@@ -158,7 +158,7 @@ def test_a_student_with_a_tokenizer_of_its_own_is_told_apart_from_other_data(
     )
     assert encoded.digest in refusal(read, encoded, tmp_path, together=False)
     moved = replace(own, idx=own.idx[::-1])
-    with pytest.raises(ValueError, match=r"of 70 examples \(0, 1, .*reads 70 examples \(69, 68"):
+    with pytest.raises(ValueError, match=r"of 80 examples \(0, 1, .*reads 80 examples \(79, 78"):
         cached.read_as(moved)
     per_token = cache_outputs(model, encoded, Needs(logits=True, hidden=(2,)))
     tokens = len(encoded.input_ids)

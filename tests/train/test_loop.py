@@ -34,6 +34,7 @@ from effjax.train.logs import read_history
 from effjax.train.step import PURPOSES, step_keys
 from effjax.tree import flatten
 from effjax.types import Aux
+from tests.train.small_run import small_data
 
 TASK = Weighted(task=(1.0, TaskLoss()))
 QUICK = Training(epochs=10, batch_size=16, learning_rate=1e-2, save_every=5)
@@ -49,9 +50,9 @@ def prepared(encoded: Encoded) -> Prepared:
     return Prepared(Examples(([""] * len(encoded),), encoded.labels, encoded.idx), encoded)
 
 
-def test_training_learns_and_leaves_the_given_model_alone(
-    model: Model, encoded: Encoded, tmp_path: Path
-) -> None:
+def test_training_learns_and_leaves_the_given_model_alone(model: Model, tmp_path: Path) -> None:
+    """The last of five batches has 6 examples of 16."""
+    encoded = small_data(70)
     before = jax.tree.map(np.array, model.params)
     fitted = fit(model, encoded, TASK, QUICK, seed=0, folder=tmp_path)
     assert fitted.steps == 10 * 5

@@ -24,7 +24,7 @@ from effjax.train.masked import evaluate_masked_lm, evaluate_replaced_tokens
 from effjax.train.run_folder import Interrupted
 from effjax.train.step import init_state, train_step
 from effjax.tree import flatten
-from tests.train.small_run import SIZES
+from tests.train.small_run import SIZES, small_data
 
 MASKING = Masking(mask_id=4, special=(0, 1, 2, 3, 4), vocab_size=32)
 HIDDEN = replace(MASKING, masked=1.0, replaced=0.0)
@@ -33,8 +33,8 @@ TRAINING = Training(epochs=2, batch_size=7, learning_rate=1e-2, save_every=4)
 
 
 @pytest.fixture(scope="module")
-def words(encoded: Encoded) -> Encoded:
-    return replace(encoded, labels=None)
+def words() -> Encoded:
+    return replace(small_data(70), labels=None)
 
 
 def masked_lm() -> Model:

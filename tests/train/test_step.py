@@ -20,6 +20,7 @@ from effjax.train import fit
 from effjax.train.step import KEPT, TrainState, _make_train_step, init_state, make_train_step
 from effjax.train.training import Training
 from effjax.tree import flatten
+from tests.train.small_run import small_data
 
 TASK = Weighted(task=(1.0, TaskLoss()))
 MAPS = Path("/proc/self/maps")
@@ -31,6 +32,12 @@ def still(model: Model) -> Model:
     return model.replace(config=model.config.replace(dropout=0.0, attention_dropout=0.0))
 
 
+@pytest.fixture
+def encoded() -> Encoded:
+    """The last batch of an epoch has 6, so that parts differ in how many they have."""
+    return small_data(70)
+
+
 def first_state(model: Model, training: Training, objective: Weighted = TASK) -> TrainState:
     teachers = {"teacher": model.config}
     return init_state(model, objective, training, steps=10, seed=0, teachers=teachers)
@@ -40,7 +47,6 @@ def parts_of(encoded: Encoded, number: int, layout: Layout = "packed") -> Any:
     batches = TrainBatches(
         encoded=encoded, batch_size=32, seed=0, pad_id=0, layout=layout, micro_batches=number
     )
-    # Of 70 examples the last batch of an epoch has 6, so that parts differ in how many they have.
     (last,) = (i for i in range(3) if sum(p["example_mask"].sum() for p in batches[i]) == 6)
     return batches[last]
 
