@@ -13,6 +13,11 @@ import jax
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "transformers")
 
+CPU_INFO = Path("/proc/cpuinfo")
+
+NUMBERS = {"family": "cpu family", "model": "model"}
+"""Of a processor, by their names there."""
+
 ENVIRONMENT = ("GLIBC_TUNABLES", "XLA_FLAGS")
 """Variables that change how fast a program runs; those that are set are part of a result."""
 
@@ -33,11 +38,17 @@ def machine() -> dict[str, Any]:
 
 
 def cpu_name() -> str:
-    """The processor's name as Linux knows it, or what Python knows."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
+    """The processor's name as Linux knows it, with family and model where it has these, which tell
+    apart what rented machines call by one name; or what Python knows.
+    """
+    told: dict[str, str] = {}
+    lines = CPU_INFO.read_text(encoding="utf-8").splitlines() if CPU_INFO.exists() else []
+    for name, _, value in (line.partition(":") for line in lines):
+        told.setdefault(name.strip(), value.strip())
+    if "model name" not in told:
+        return platform.processor() or platform.machine()
+    numbers = [f"{key} {told[name]}" for key, name in NUMBERS.items() if name in told]
+    return ", ".join([told["model name"], *numbers])
 
 
 def available_cores() -> int:

@@ -3,14 +3,16 @@
 import json
 import platform
 import socket
+import sys
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
 from effjax import measure
-from effjax.measure.machine import CpuClock, other_cores
+from effjax.measure.machine import CpuClock, cpu_name, other_cores
 from effjax.models.base import Runtime
 from effjax.models.model import create
 
@@ -23,6 +25,19 @@ def test_the_machine_is_described_and_not_named() -> None:
     assert "/" not in text.replace(measure.machine()["cpu"], "")
     if socket.gethostname() != "localhost":
         assert socket.gethostname() not in text
+
+
+def test_processors_of_one_name_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By family and model, of the first one that is listed; an ARM processor has neither."""
+    info = tmp_path / "cpuinfo"
+    monkeypatch.setattr(sys.modules[cpu_name.__module__], "CPU_INFO", info)
+    one = "processor : {}\ncpu family : {}\nmodel : {}\nmodel name : AMD EPYC\n\n"
+    info.write_text(one.format(0, 25, 17) + one.format(1, 26, 2))
+    assert cpu_name() == "AMD EPYC, family 25, model 17"
+    info.write_text("processor : 0\nCPU part : 0xd0c\n")
+    assert cpu_name() == (platform.processor() or platform.machine())
 
 
 def test_other_cores_are_what_is_not_our_own() -> None:
