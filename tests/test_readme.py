@@ -59,8 +59,10 @@ def test_the_table_of_runtimes_is_that_of_the_results() -> None:
 
 def test_the_table_of_datasets_is_that_of_the_results() -> None:
     names, wanted = {"glue/sst2": "SST-2", "squad/v1.1": "SQuAD v1.1"}, {}
-    columns = ["EPYC, float32", "EPYC, bfloat16", "Xeon, float32", "Xeon, bfloat16"]
-    for machine, file in (("EPYC", "benchmark_datasets"), ("Xeon", "benchmark_datasets_xeon")):
+    files = {"EPYC, family 26": "", "EPYC": "_epyc", "Xeon": "_xeon"}
+    columns = [f"{name}, {dtype}" for name in files for dtype in ("float32", "bfloat16")]
+    for machine, suffix in files.items():
+        file = f"benchmark_datasets{suffix}"
         results = json.loads((ROOT / "paper" / "results" / f"{file}.json").read_text())
         assert machine in results["machine"]["cpu"]
         for row in results["rows"]:
@@ -74,6 +76,13 @@ def test_the_table_of_datasets_is_that_of_the_results() -> None:
         (name, x): cell for name, *cells in rows for x, cell in zip(columns, cells, strict=True)
     }
     assert {place: cell for place, cell in found.items() if cell != "not yet run"} == wanted
+    data = json.loads((ROOT / "paper" / "results" / "benchmark_datasets.json").read_text())["data"]
+    padded, grouped = (
+        " and ".join(f"{data[name][kind] / data[name]['tokens']:.2f}" for name in names)
+        for kind in ("with_padding", "with_padding_grouped")
+    )
+    text = README.replace("\n", " ")
+    assert f"torch's batches have {padded} times the tokens, grouped {grouped} times" in text
 
 
 def test_the_table_of_students_together_is_that_of_the_results() -> None:
