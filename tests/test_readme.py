@@ -32,7 +32,9 @@ def test_the_table_of_ratios_is_that_of_the_results() -> None:
     for file in (*noted, "_allocator", "_training", "_bfloat16"):
         results = ROOT / "paper" / "results" / f"benchmark_torch{file}.json"
         how = noted.get(file, ())
-        cells += [(how, cell) for cell in json.loads(results.read_text())["cells"]]
+        report = json.loads(results.read_text())
+        assert how != ("family 26",) or how[0] in report["machine"]["cpu"]
+        cells += [(how, cell) for cell in report["cells"]]
     rows: dict[tuple[str, ...], list[str]] = {}
     for how, cell in sorted(cells, key=lambda x: (x[1]["length"], x[1]["batch"])):
         row = (cell["mode"], cell["dtype"], *how, MODELS[cell["model"]])

@@ -193,9 +193,8 @@ def test_packed_and_unpacked_have_the_same_loss_and_gradient(
     pair: Build, name: str, head: Head | None
 ) -> None:
     """The last example is left out by its weight. Parts of a gradient that are far smaller than
-    others have the rounding of these. Compiled without fusions, which compute parts of softmax and
-    norms again, in each of the two programs others: alone they make twice the difference of all
-    else.
+    others have the rounding of these. Compiled with few optimizations: fusions round differently in
+    the two programs, by twice as much as all else.
     """
     both, objective = pair(name, head), OBJECTIVES[head]
     model, choices = both.model, 2 if head == "multiple-choice" else 1

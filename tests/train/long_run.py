@@ -15,6 +15,8 @@ from effjax.distill import TaskLoss, Weighted
 from effjax.train import Training, fit, loop
 from tests.train.small_run import small_data, small_model
 
+SAVE_EVERY = 500
+
 
 class Allocated(ctypes.Structure):
     """What glibc's `mallinfo2` returns (malloc.h), over all arenas, in bytes."""
@@ -47,7 +49,7 @@ def progress(step: int, steps: int, metrics: Mapping[str, float]) -> None:
 if __name__ == "__main__":
     folder, steps = Path(sys.argv[1]), int(sys.argv[2])
     loop.LOG_EVERY = 100
-    training = Training(epochs=steps, batch_size=16, save_every=500)
+    training = Training(epochs=steps, batch_size=16, save_every=SAVE_EVERY)
     objective = Weighted(task=(1.0, TaskLoss()))
     run = {"seed": 0, "folder": folder, "steps": steps, "progress": progress}
     fit(small_model(), small_data(), objective, training, **run)

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.train.long_run import SAVE_EVERY
+
 ROOT = Path(__file__).parents[2]
-STEPS, SAVED = 5000, 500
+STEPS = 5000
 MEGABYTES = 1
 """What the second half may add: 400 bytes a step; the history of losses and what orbax keeps of
 its saves take half of that.
@@ -33,8 +35,8 @@ def test_memory_does_not_grow_over_5000_steps(tmp_path: Path) -> None:
     print(done.stdout)
     seen = {int(step): float(size) for step, size in map(str.split, done.stdout.splitlines())}
     stretches = [
-        min(seen[step] for step in seen if last - SAVED < step <= last)
-        for last in range(STEPS // 2, STEPS + 1, SAVED)
+        min(seen[step] for step in seen if last - SAVE_EVERY < step <= last)
+        for last in range(STEPS // 2, STEPS + 1, SAVE_EVERY)
     ]
     added = np.diff(stretches)
     assert np.median(added) * len(added) < MEGABYTES
