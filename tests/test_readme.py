@@ -44,7 +44,7 @@ def test_the_table_of_ratios_is_that_of_the_results() -> None:
     for line in table:
         what, model, *ratios = (part.strip() for part in line.strip("|").split("|"))
         group = tuple(what.split(", ")) if what else group
-        found[(*group, model)] = [ratio for ratio in ratios if ratio != "not yet run"]
+        found[(*group, model)] = ratios
     assert found == rows
 
 
