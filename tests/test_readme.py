@@ -33,7 +33,8 @@ def test_the_table_of_ratios_is_that_of_the_results() -> None:
         results = ROOT / "paper" / "results" / f"benchmark_torch{file}.json"
         how = noted.get(file, ())
         report = json.loads(results.read_text())
-        assert how != ("family 26",) or how[0] in report["machine"]["cpu"]
+        if file == "_family26":
+            assert "family 26" in report["machine"]["cpu"]
         cells += [(how, cell) for cell in report["cells"]]
     rows: dict[tuple[str, ...], list[str]] = {}
     for how, cell in sorted(cells, key=lambda x: (x[1]["length"], x[1]["batch"])):
