@@ -1,13 +1,15 @@
-"""glibc's allocator, set for XLA:CPU, which takes and gives back large arrays in every step.
+"""How a process keeps its memory: glibc's allocator and Python's collector, set for JAX.
 
-Left alone, glibc returns them to Linux, and each step waits for the same pages again. The settings
-are read when a process begins, and not later.
+XLA:CPU takes and gives back large arrays in every step. Left alone, glibc returns them to Linux,
+and each step waits for the same pages again. Its settings are read when a process begins, and not
+later.
 
 A heap that is never given back has holes: where something small that stays comes to lie in the
 place of a large array, the next large one is put at the end. Hence `give_back`, now and then.
 """
 
 import ctypes
+import gc
 import os
 import sys
 from pathlib import Path
@@ -33,6 +35,18 @@ def keep_memory() -> None:
         return
     os.environ[VARIABLE] = VALUE
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+NEW_OBJECTS = 200_000
+"""After which Python looks for cycles that nothing refers to; its own number is 700."""
+
+
+def collect_rarely() -> None:
+    """Has Python look less often for cycles that nothing refers to. Imports and the tracing of a
+    step make some hundred thousand objects, all of which stay and would be looked at again and
+    again.
+    """
+    gc.set_threshold(NEW_OBJECTS)
 
 
 def give_back() -> None:

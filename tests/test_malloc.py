@@ -1,5 +1,6 @@
 """The allocator's settings: when a process begins anew, and that it then does what it was asked."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import effjax
-from effjax import malloc
+from effjax import __main__, cli, malloc
 from effjax.malloc import keep_memory
 
 Begun = list[tuple[str, list[str]]]
@@ -98,6 +99,16 @@ print(kept - resident())
             check=True,
         )
         assert (int(run.stdout) > 250) == (name == "ours")
+
+
+def test_the_command_looks_for_cycles_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(__main__, "keep_memory", lambda: None)
+    monkeypatch.setattr(cli, "main", lambda: gc.get_threshold()[0])
+    before = gc.get_threshold()
+    try:
+        assert __main__.main() == malloc.NEW_OBJECTS > before[0]
+    finally:
+        gc.set_threshold(*before)
 
 
 def test_the_command_does_what_it_was_asked() -> None:

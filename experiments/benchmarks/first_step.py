@@ -3,7 +3,7 @@
     python experiments/benchmarks/first_step.py
 
 A checkpoint with random weights is saved first; then processes are begun one after the other, each
-of which loads it and does one step, with the allocator's settings of the command `effjax`. The
+of which loads it and does one step, with its memory kept as the command `effjax` keeps it. The
 first one fills the cache and is reported apart; the others compile nothing, or the script stops.
 Writes paper/results/first_step.json.
 """
@@ -49,6 +49,7 @@ def child(folder: Path, batch: int, length: int) -> None:
     from effjax import cache, malloc
 
     malloc.keep_memory()
+    malloc.collect_rarely()
     cache.enable()
     import jax
     import numpy as np
