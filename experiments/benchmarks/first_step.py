@@ -18,8 +18,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import tyro
-
 ROOT = Path(__file__).resolve().parents[2]
 BAR = 4.0
 """Seconds, for BERT-base on two cores."""
@@ -40,7 +38,7 @@ class Settings:
 
     model: str = "bert-base"
     shape: str = "1x128"
-    processes: int = 5
+    processes: int = 15
     out: Path = ROOT / "paper" / "results" / "first_step.json"
 
 
@@ -93,9 +91,9 @@ def measure(folder: Path, shape: list[str], cache: Path) -> tuple[dict[str, floa
 
 
 def main() -> None:
-    settings = tyro.cli(Settings, description=__doc__)
     import jax
     import numpy as np
+    import tyro
     from cells import MODELS
     from compare_torch import commit
 
@@ -104,6 +102,7 @@ def main() -> None:
     from effjax.measure import machine
     from effjax.models import create
 
+    settings = tyro.cli(Settings, description=__doc__)
     architecture, size = MODELS[settings.model]
     with tempfile.TemporaryDirectory() as folder:
         model = create(
