@@ -26,42 +26,61 @@ def stored_factors(module: nn.Module) -> tuple[Array, Array] | None:
 
 
 def product(
-    x: Float[Array, "*batch inputs"], kernel: Float[Array, "..."], inputs: int, dtype: str
+    x: Float[Array, "*batch inputs"],
+    kernel: Float[Array, "..."],
+    inputs: int,
+    dtype: str,
+    bias: Float[Array, "..."] | None = None,
 ) -> Float[Array, "..."]:
-    """x @ kernel, contracting the last `inputs` axes of x with the first of the kernel.
+    """x @ kernel + bias, contracting the last `inputs` axes of x with the first of the kernel.
 
-    Computed in `dtype`, accumulated in float32, returned in `dtype`.
+    Computed in `dtype`, accumulated in float32, with the bias too, and returned in `dtype`.
     """
     batch, contracted = x.shape[: x.ndim - inputs], math.prod(kernel.shape[:inputs])
     rows = x.reshape(-1, contracted).astype(dtype)
     matrix = kernel.reshape(contracted, -1)
-    matmul = jnp.matmul if dtype == "float32" else bfloat16_matmul
-    return matmul(rows, matrix).astype(dtype).reshape(*batch, *kernel.shape[inputs:])
+    added = None if bias is None else bias.reshape(-1)
+    affine = float32_affine if dtype == "float32" else bfloat16_affine
+    return affine(rows, matrix, added).reshape(*batch, *kernel.shape[inputs:])
+
+
+def float32_affine(
+    x: Float[Array, "T I"], kernel: Float[Array, "I O"], bias: Float[Array, "O"] | None
+) -> Float[Array, "T O"]:
+    """x @ kernel + bias."""
+    y = jnp.matmul(x, kernel)
+    return y if bias is None else y + bias
 
 
 @jax.custom_vjp
-def bfloat16_matmul(x: Float[Array, "T I"], kernel: Float[Array, "I O"]) -> Float[Array, "T O"]:
-    """x @ kernel in bfloat16, accumulated in float32; so are both products of the backward pass.
-
-    Plain differentiation would run the backward products in float32, since the cotangent is.
+def bfloat16_affine(
+    x: Float[Array, "T I"], kernel: Float[Array, "I O"], bias: Float[Array, "O"] | None
+) -> Float[Array, "T O"]:
+    """x @ kernel + bias, a product of bfloat16 accumulated in float32 and rounded once, with the
+    bias. The products of the backward pass are of bfloat16 too, which in plain differentiation
+    would be of float32, as the cotangent is; the bias's gradient is summed in float32.
     """
-    low = kernel.astype(jnp.bfloat16)
-    return jnp.matmul(x, low, preferred_element_type=jnp.float32).astype(jnp.bfloat16)
+    y = jnp.matmul(x, kernel.astype(jnp.bfloat16), preferred_element_type=jnp.float32)
+    return (y if bias is None else y + bias).astype(jnp.bfloat16)
 
 
-def _forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return bfloat16_matmul(x, kernel), (x, kernel)
+Saved = tuple[Array, Array, Array | None]
 
 
-def _backward(saved: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
-    x, kernel = saved
+def _forward(x: Array, kernel: Array, bias: Array | None) -> tuple[Array, Saved]:
+    return bfloat16_affine(x, kernel, bias), (x, kernel, bias)
+
+
+def _backward(saved: Saved, cotangent: Array) -> Saved:
+    x, kernel, bias = saved
     low = kernel.astype(jnp.bfloat16)
     dx = _with_rows(cotangent, low)
     dkernel = jnp.matmul(turned(x), cotangent, preferred_element_type=jnp.float32)
-    return dx.astype(x.dtype), dkernel.astype(kernel.dtype)
+    dbias = None if bias is None else cotangent.sum(0, dtype=jnp.float32).astype(bias.dtype)
+    return dx.astype(x.dtype), dkernel.astype(kernel.dtype), dbias
 
 
-bfloat16_matmul.defvjp(_forward, _backward)
+bfloat16_affine.defvjp(_forward, _backward)
 
 
 def _with_rows(x: Array, rows: Array) -> Array:
@@ -138,7 +157,7 @@ def product_with_words(
 def bfloat16_matmul_with_rows(
     x: Float[Array, "T I"], rows: Float[Array, "O I"]
 ) -> Float[Array, "T O"]:
-    """x @ rows.T as `bfloat16_matmul`; the gradient lies as the rows do."""
+    """x @ rows.T as `bfloat16_affine`; the gradient lies as the rows do."""
     return _with_rows(x, rows.astype(jnp.bfloat16)).astype(jnp.bfloat16)
 
 
@@ -153,23 +172,6 @@ def _with_rows_backward(saved: tuple[Array, Array], cotangent: Array) -> tuple[A
 bfloat16_matmul_with_rows.defvjp(
     lambda x, rows: (bfloat16_matmul_with_rows(x, rows), (x, rows)), _with_rows_backward
 )
-
-
-@jax.custom_vjp
-def add_bias(y: Float[Array, "T O"], bias: Float[Array, "O"]) -> Float[Array, "T O"]:
-    """y + bias, whose gradient is summed in float32."""
-    return y + bias.astype(y.dtype)
-
-
-def _add_bias_forward(y: Array, bias: Array) -> tuple[Array, Array]:
-    return add_bias(y, bias), bias
-
-
-def _add_bias_backward(bias: Array, cotangent: Array) -> tuple[Array, Array]:
-    return cotangent, cotangent.sum(0, dtype=jnp.float32).astype(bias.dtype)
-
-
-add_bias.defvjp(_add_bias_forward, _add_bias_backward)
 
 
 class Linear(nn.Module):
@@ -193,25 +195,25 @@ class Linear(nn.Module):
         leading shape.
         """
         if math.prod(self.inputs) and x is not None:
-            y = self.multiplied(x)
-        else:
-            y = jnp.zeros((*batch, *self.outputs), self.dtype)
-        if self.bias:
-            bias = self.param("bias", nn.initializers.zeros, self.outputs)
-            rows = y.reshape(-1, math.prod(self.outputs))
-            y = add_bias(rows, bias.reshape(-1)).reshape(y.shape)
-        return y
+            return self.affine(x)
+        y = jnp.zeros((*batch, *self.outputs), self.dtype)
+        return y if (bias := self.added()) is None else y + bias.astype(y.dtype)
 
-    def multiplied(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
-        """x W."""
+    def affine(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        """x W + b."""
         if (both := stored_factors(self)) is None:
             kernel = self.param("kernel", self.kernel_init, self.inputs + self.outputs)
             self.sow(READ, "kernel", x)
-            return product(x, kernel, len(self.inputs), self.dtype)
-        for name, factor, inputs in zip(FACTORS, both, (len(self.inputs), 1), strict=True):
-            self.sow(READ, name, x)
-            x = product(x, factor, inputs, self.dtype)
-        return x
+            return product(x, kernel, len(self.inputs), self.dtype, self.added())
+        (first, left), (second, right) = zip(FACTORS, both, strict=True)
+        self.sow(READ, first, x)
+        x = product(x, left, len(self.inputs), self.dtype)
+        self.sow(READ, second, x)
+        return product(x, right, 1, self.dtype, self.added())
+
+    def added(self) -> Float[Array, "..."] | None:
+        """b."""
+        return self.param("bias", nn.initializers.zeros, self.outputs) if self.bias else None
 
 
 class GroupedLinear(nn.Module):
@@ -232,9 +234,8 @@ class GroupedLinear(nn.Module):
         groups, each, out = self.groups, self.inputs // self.groups, self.outputs // self.groups
         kernel_GIO = self.param("kernel", self.kernel_init, (groups, each, out))
         x_GTI = exchanged(x.reshape(-1, groups, each).astype(self.dtype))
-        y_GTO = jax.vmap(lambda x_TI, kernel_IO: product(x_TI, kernel_IO, 1, self.dtype))(
-            x_GTI, kernel_GIO
-        )
-        y_TO = exchanged(y_GTO).reshape(-1, self.outputs)
-        bias = self.param("bias", nn.initializers.zeros, (self.outputs,))
-        return add_bias(y_TO, bias).reshape(*x.shape[:-1], self.outputs)
+        bias_GO = self.param("bias", nn.initializers.zeros, (self.outputs,)).reshape(groups, out)
+        y_GTO = jax.vmap(
+            lambda x_TI, kernel_IO, bias_O: product(x_TI, kernel_IO, 1, self.dtype, bias_O)
+        )(x_GTI, kernel_GIO, bias_GO)
+        return exchanged(y_GTO).reshape(*x.shape[:-1], self.outputs)

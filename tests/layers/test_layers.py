@@ -14,7 +14,7 @@ from jax.extend.random import threefry_2x32
 from effjax.layers.dropout import Dropout, dropout_mask, random_bytes, threefry
 from effjax.layers.embedding import positions_after_padding, positions_from_start
 from effjax.layers.feedforward import ACTIVATIONS, FeedForward
-from effjax.layers.linear import GroupedLinear, Linear, add_bias, product, product_with_words
+from effjax.layers.linear import GroupedLinear, Linear, product, product_with_words
 from effjax.layers.norm import LayerNorm, NoNorm
 from effjax.table import Axis, grouped
 
@@ -82,24 +82,32 @@ def test_product_in_bfloat16_accumulates_in_float32() -> None:
     assert found.dtype == jnp.bfloat16 and found[0, 0] == 4096
 
 
+def test_a_bias_is_added_before_a_product_is_rounded() -> None:
+    """1 + 2^-9 + 2^-8 is nearest to 1 + 2^-7; a product that is rounded first stays 1."""
+    x = jnp.array([[1.0, 2**-9]], jnp.bfloat16)
+    found = product(x, jnp.ones((2, 1)), 1, "bfloat16", jnp.full(1, 2**-8))
+    assert found.dtype == jnp.bfloat16
+    assert float(found[0, 0]) == 1 + 2**-7
+
+
 def test_gradients_in_bfloat16_are_near_float32_and_products_of_bfloat16() -> None:
     """2^-8 is the rounding of one number; sums are float32, so the whole errs less than that."""
-    keys = jax.random.split(jax.random.key(0), 3)
-    x, kernel, cotangent = (
+    keys = jax.random.split(jax.random.key(0), 4)
+    x, kernel, bias, cotangent = (
         jax.random.normal(key, shape)
-        for key, shape in zip(keys, ((96, 80), (80, 112), (96, 112)), strict=True)
+        for key, shape in zip(keys, ((96, 80), (80, 112), (112,), (96, 112)), strict=True)
     )
 
-    def loss(x: jax.Array, kernel: jax.Array, dtype: str) -> jax.Array:
-        return (product(x, kernel, 1, dtype) * cotangent).sum()
+    def loss(x: jax.Array, kernel: jax.Array, bias: jax.Array, dtype: str) -> jax.Array:
+        return (product(x, kernel, 1, dtype, bias) * cotangent).sum()
 
-    gradient = jax.grad(loss, argnums=(0, 1))
+    gradient = jax.grad(loss, argnums=(0, 1, 2))
     for low, full in zip(
-        gradient(x, kernel, "bfloat16"), gradient(x, kernel, "float32"), strict=True
+        gradient(x, kernel, bias, "bfloat16"), gradient(x, kernel, bias, "float32"), strict=True
     ):
         assert low.dtype == full.dtype == jnp.float32
         assert jnp.linalg.norm(low - full) <= 2**-8 * jnp.linalg.norm(full)
-    lowered = jax.jit(gradient, static_argnums=2).lower(x, kernel, "bfloat16").as_text()
+    lowered = jax.jit(gradient, static_argnums=3).lower(x, kernel, bias, "bfloat16").as_text()
     products = [line for line in lowered.splitlines() if "dot_general" in line]
     assert len(products) == 2  # the forward product is not needed for the gradient
     assert all(line.count("xbf16>") == 2 for line in products)
@@ -111,7 +119,7 @@ def test_gradients_in_bfloat16_are_near_float32_and_products_of_bfloat16() -> No
     [
         (lambda x, kernel: product(x, kernel, 1, "bfloat16"), ((16, 8), (8, 12))),
         (lambda x, words: product_with_words(x, words, "bfloat16"), ((16, 8), (12, 8))),
-        (add_bias, ((16, 8), (8,))),
+        (lambda x, bias: product(x, jnp.eye(8), 1, "bfloat16", bias), ((16, 8), (8,))),
     ],
     ids=["product", "product with words", "bias"],
 )
