@@ -58,6 +58,13 @@ def settings(script: ModuleType, out: Path, **changes: Any) -> Any:
     return script.Settings(**fields | {"samples": 4, "patience": 0.0, "out": out} | changes)
 
 
+def test_a_ratio_is_that_of_neighbours_on_a_machine_that_slows_down(script: ModuleType) -> None:
+    """In the third of five rounds, between its two samples: both medians are 2."""
+    turns = importlib.import_module("turns")
+    seconds = [1.0, 1.0, 2.0, 2.0, 2.0], [2.0, 2.0, 2.0, 4.0, 4.0]
+    assert turns.ratios(*(turns.Samples(0.0, 1, x) for x in seconds)) == [0.5, 0.5, 0.5]
+
+
 def test_backends_take_turns_and_the_ratio_is_effjax_over_torch(
     script: ModuleType, tmp_path: Path
 ) -> None:

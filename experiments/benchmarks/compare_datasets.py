@@ -23,7 +23,7 @@ import tyro
 from compare_torch import ROOT, commit
 from compare_torch import load as load_earlier
 from dataset_cells import DatasetCell, padded_tokens
-from turns import Samples, Worker, in_rounds, started
+from turns import Samples, Worker, in_rounds, ratios, started
 
 from effjax import hf
 from effjax.data.datasets import load
@@ -93,13 +93,12 @@ def measure(cell: DatasetCell, workers: dict[str, Worker], settings: Settings) -
         taken[name] = Samples(reply["first_call_seconds"], calls=1)
     apart = agreement(cell, workers) if cell.mode == "inference" else None
     in_rounds(workers, taken, settings.rounds, settings.patience)
-    medians = {name: float(np.median(samples.seconds)) for name, samples in taken.items()}
     shown = {"task": cell.task, "mode": cell.mode, "dtype": cell.dtype}
     return {
         **shown,
         **{name: samples.summary() for name, samples in taken.items()},
-        "speedup_over_padded": medians["torch"] / medians["jax"],
-        "speedup_over_grouped": medians["grouped"] / medians["jax"],
+        "speedup_over_padded": ratios(taken["torch"], taken["jax"])[1],
+        "speedup_over_grouped": ratios(taken["grouped"], taken["jax"])[1],
         "largest_difference_of_logits": apart,
     }
 

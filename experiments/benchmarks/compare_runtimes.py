@@ -16,11 +16,10 @@ from typing import Any
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # before effjax imports JAX; the workers inherit it
 
-import numpy as np
 import tyro
 from cells import Cell, parse_shape
 from compare_torch import ROOT, commit
-from turns import Samples, Worker, in_rounds, started
+from turns import Samples, Worker, in_rounds, ratios, started
 
 from effjax.files import write_json
 
@@ -58,10 +57,9 @@ def measure(cell: Cell, workers: dict[str, Worker], settings: Settings) -> dict[
         reply = workers[name].ask("prepare", cell=asked, config=config)
         taken[name] = Samples(reply["first_call_seconds"], calls=1)
     in_rounds(workers, taken, settings.rounds, settings.patience)
-    medians = {name: float(np.median(samples.seconds)) for name, samples in taken.items()}
-    ratios = {f"ratio_to_{name}": medians["jax"] / medians[name] for name in list(workers)[1:]}
     sides = {name: samples.summary() for name, samples in taken.items()}
-    return {"model": cell.model, "shape": cell.shape, **sides, **ratios}
+    over = {f"ratio_to_{x}": ratios(taken["jax"], taken[x])[1] for x in list(workers)[1:]}
+    return {"model": cell.model, "shape": cell.shape, **sides, **over}
 
 
 def table(results: dict[str, Any]) -> str:
@@ -69,9 +67,9 @@ def table(results: dict[str, Any]) -> str:
     others = [name for name in SIDES if name != "jax"]
     lines = [f"| model | shape | effjax ms | over {' | over '.join(others)} |", "|---" * 6 + "|"]
     for row in results["rows"]:
-        ratios = " | ".join(f"{row[f'ratio_to_{name}']:.2f}" for name in others)
+        shown = " | ".join(f"{row[f'ratio_to_{name}']:.2f}" for name in others)
         ms = 1e3 * row["jax"]["median"]
-        lines.append(f"| {row['model']} | {row['shape']} | {ms:.1f} | {ratios} |")
+        lines.append(f"| {row['model']} | {row['shape']} | {ms:.1f} | {shown} |")
     return "\n".join(lines)
 
 

@@ -123,13 +123,21 @@ def measure_cell(
     for i in range(rounds):
         for name in sorted(workers, reverse=bool(i % 2)):
             take(workers[name], taken[name], patience)
-    ratios = np.divide(taken["jax"].seconds, taken["torch"].seconds)
+    low, ratio, high = ratios(taken["jax"], taken["torch"])
     return {
         **asdict(cell),
         **{name: samples.summary() for name, samples in taken.items()},
-        "ratio": float(np.median(taken["jax"].seconds) / np.median(taken["torch"].seconds)),
-        "ratio_quartiles": np.quantile(ratios, (0.25, 0.75)).tolist(),
+        "ratio": ratio,
+        "ratio_quartiles": [low, high],
     }
+
+
+def ratios(over: Samples, under: Samples) -> list[float]:
+    """The quartiles of the rounds' ratios: of two samples that were taken one after the other. A
+    machine's speed drifts, by a sixth within minutes where it is shared, and a ratio of two medians
+    may be of two speeds.
+    """
+    return np.quantile(np.divide(over.seconds, under.seconds), (0.25, 0.5, 0.75)).tolist()
 
 
 def in_rounds(
