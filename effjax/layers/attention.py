@@ -56,8 +56,8 @@ def _late_division_backward(saved: tuple, dcontext_BHLK: Array) -> tuple[Array, 
     dtype, wide_BHLK = v_BHMK.dtype, dcontext_BHLK.astype(jnp.float32)
     mean_BHL1 = (wide_BHLK * context_BHLK).sum(-1, keepdims=True)
     share_BHLK = (wide_BHLK / total_BHL1).astype(dtype)
-    kept_BHML = turned(_dropped(e_BHLM, drop_BHLM).astype(dtype))
-    dv_BHMK = wide_einsum("bhml,bhlk->bhmk", kept_BHML, share_BHLK).astype(dtype)
+    kept_BHLM = _dropped(e_BHLM, drop_BHLM).astype(dtype)
+    dv_BHMK = across_queries(kept_BHLM, share_BHLK)
     de_BHLM = _dropped(wide_einsum("bhlk,bhmk->bhlm", share_BHLK, v_BHMK), drop_BHLM)
     dscores_BHLM = e_BHLM * (de_BHLM - mean_BHL1 / total_BHL1)
     return dscores_BHLM, dv_BHMK, None
@@ -82,11 +82,19 @@ def _dot_products_backward(saved: tuple[Array, Array], dscores_BHLM: Array) -> t
     q_BHLK, k_BHMK = saved
     low_BHLM = dscores_BHLM.astype(q_BHLK.dtype)
     dq_BHLK = wide_einsum("bhlm,bhmk->bhlk", low_BHLM, k_BHMK)
-    dk_BHMK = wide_einsum("bhml,bhlk->bhmk", turned(low_BHLM), q_BHLK)
+    dk_BHMK = across_queries(low_BHLM, q_BHLK)
     return dq_BHLK.astype(q_BHLK.dtype), dk_BHMK.astype(k_BHMK.dtype)
 
 
 dot_products.defvjp(lambda q, k: (dot_products(q, k), (q, k)), _dot_products_backward)
+
+
+def across_queries(
+    w_BHLM: Float[Array, "B H L M"], y_BHLK: Float[Array, "B H L K"]
+) -> Float[Array, "B H M K"]:
+    """w^T y as (y^T w)^T: a CPU lays out two transposes of L x K numbers, not one of L x M."""
+    y_BHKL = turned(y_BHLK)
+    return turned(wide_einsum("bhkl,bhlm->bhkm", y_BHKL, w_BHLM).astype(y_BHLK.dtype))
 
 
 def wide_einsum(equation: str, x: Array, y: Array) -> Array:
