@@ -6,9 +6,11 @@ comes from a short ladder, so a jitted step compiles once per rung. A loss or a 
 `effjax.data.layouts`.
 """
 
+import collections
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -30,6 +32,8 @@ from effjax.data.layouts import (
     rung,
 )
 from effjax.data.masking import Masking
+
+T = TypeVar("T")
 
 SHARED = 512
 """No row is wider than this for the sake of sharing it."""
@@ -139,6 +143,17 @@ class EvalBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         return (make() for make in self.makers)
+
+    def through(self, compute: Callable[[Batch], T]) -> Iterator[tuple[Batch, T]]:
+        """Every batch with what a device computes of it, which is not waited for before the next
+        one is begun: it works while that is made.
+        """
+        begun = collections.deque[tuple[Batch, T]]()
+        for batch in self:
+            begun.append((batch, compute(batch)))
+            if len(begun) > 1:
+                yield begun.popleft()
+        yield from begun
 
 
 def eval_batches(

@@ -68,8 +68,8 @@ class SentenceEncoder:
         """The vectors of texts that are tokens already."""
         vectors = np.zeros((len(encoded), self.model.config.hidden), np.float32)
         model, pad_id = self.model.for_inference(), self.model.config.pad_token_id
-        for batch in eval_batches(encoded, batch_size, pad_id=pad_id, layout="padded"):
-            pooled = pool(model(batch), self.pooling)
+        batches = eval_batches(encoded, batch_size, pad_id=pad_id, layout="padded")
+        for batch, pooled in batches.through(lambda batch: pool(model(batch), self.pooling)):
             vectors[batch["example"]] = normalized(pooled) if self.normalize else pooled
         return vectors
 

@@ -64,14 +64,15 @@ def bfloat16_affine(
     return (y if bias is None else y + bias).astype(jnp.bfloat16)
 
 
-Saved = tuple[Array, Array, Array | None]
+Operands = tuple[Array, Array, Array | None]
+"""x, kernel and bias, or their gradients."""
 
 
-def _forward(x: Array, kernel: Array, bias: Array | None) -> tuple[Array, Saved]:
+def _forward(x: Array, kernel: Array, bias: Array | None) -> tuple[Array, Operands]:
     return bfloat16_affine(x, kernel, bias), (x, kernel, bias)
 
 
-def _backward(saved: Saved, cotangent: Array) -> Saved:
+def _backward(saved: Operands, cotangent: Array) -> Operands:
     x, kernel, bias = saved
     low = kernel.astype(jnp.bfloat16)
     dx = _with_rows(cotangent, low)

@@ -40,8 +40,12 @@ def predict(
     model, mesh, batches = ready(model, encoded, batch_size)
     rows = len(encoded.input_ids) if PER_TOKEN[head] else len(encoded)
     logits = np.zeros((rows, len(model.config.labels)), np.float32)
-    for i, batch in enumerate(batches):
-        found = np.asarray(gathered(outputs(model, batch, mesh).logits), np.float32)
+
+    def compute(batch: Batch) -> jax.Array:
+        return gathered(outputs(model, batch, mesh).logits)
+
+    for i, (batch, computed) in enumerate(batches.through(compute)):
+        found = np.asarray(computed, np.float32)
         if PER_TOKEN[head]:
             real = batch["token"] >= 0
             logits[batch["token"][real]] = found[real]

@@ -12,7 +12,7 @@ from effjax.data import (
     padding_share,
     steps_per_epoch,
 )
-from effjax.data.layouts import ALL, ROW_WIDTHS, Share
+from effjax.data.layouts import ALL, ROW_WIDTHS, Batch, Share
 from effjax.data.masking import Masking
 
 PAD = 99
@@ -145,6 +145,21 @@ def test_packed_for_evaluation_hardly_a_token_is_padding():
         last = batch["starts"] + encoded.lengths[batch["example"]] - 1
         assert np.array_equal(batch["input_ids"].ravel()[last], batch["example"])
     assert counted.tolist() == [1.0] * len(encoded)
+
+
+def test_the_next_batch_is_begun_before_the_results_of_one_are_waited_for(
+    encoded: Encoded,
+) -> None:
+    batches, done = eval_batches(encoded, 16, pad_id=PAD), list[str]()
+
+    def compute(batch: Batch) -> np.ndarray:
+        done.append("begun")
+        return batch["example"]
+
+    for batch, found in batches.through(compute):
+        assert found is batch["example"]
+        done.append("read")
+    assert done == ["begun", *["begun", "read"] * (len(batches) - 1), "read"]
 
 
 def test_long_examples_have_rows_of_their_own_for_evaluation():
