@@ -38,7 +38,7 @@ def keep_memory() -> None:
 
 
 NEW_OBJECTS = 200_000
-"""After which Python looks for cycles that nothing refers to; its own number is 700."""
+"""After which Python looks for cycles that nothing refers to; left alone, 3.11 does after 700."""
 
 
 def collect_rarely() -> None:

@@ -1,4 +1,4 @@
-"""The allocator's settings: when a process begins anew, and that it then does what it was asked."""
+"""Allocator and collector: when a process begins anew, and that it does what it was asked."""
 
 import gc
 import os

@@ -17,6 +17,7 @@ import numpy as np
 from effjax.data.batches import eval_batches
 from effjax.data.encode import Encoded, encode
 from effjax.data.examples import Examples
+from effjax.data.layouts import Batch
 from effjax.files import atomic_folder
 from effjax.hf.read import from_pretrained
 from effjax.hf.source import local_folder, model_folder, modules_of, read_object
@@ -69,8 +70,13 @@ class SentenceEncoder:
         vectors = np.zeros((len(encoded), self.model.config.hidden), np.float32)
         model, pad_id = self.model.for_inference(), self.model.config.pad_token_id
         batches = eval_batches(encoded, batch_size, pad_id=pad_id, layout="padded")
-        for batch, pooled in batches.through(lambda batch: pool(model(batch), self.pooling)):
-            vectors[batch["example"]] = normalized(pooled) if self.normalize else pooled
+
+        def compute(batch: Batch) -> Float[Array, "B D"]:
+            pooled = pool(model(batch), self.pooling)
+            return normalized(pooled) if self.normalize else pooled
+
+        for batch, found in batches.through(compute):
+            vectors[batch["example"]] = found
         return vectors
 
     @property

@@ -41,6 +41,18 @@ def test_late_division_survives_large_scores() -> None:
     np.testing.assert_allclose(found, want, atol=1e-5)
 
 
+def test_no_gradient_transposes_the_weights_of_all_pairs() -> None:
+    """4 queries and 5 keys: on a CPU an array of 5 x 4 would be laid out anew, number by number."""
+
+    def loss(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+        return late_division_attention(dot_products(q, k), v, None).sum()
+
+    shapes = (2, 3, 4, 6), (2, 3, 5, 6), (2, 3, 5, 6)
+    lowered = jax.jit(jax.grad(loss, argnums=(0, 1, 2))).lower(*map(jnp.ones, shapes)).as_text()
+    assert "tensor<2x3x4x5xf32>" in lowered
+    assert "tensor<2x3x5x4xf32>" not in lowered
+
+
 def test_both_drop_the_same_weights() -> None:
     """The sum that divides is of all weights, dropped or not, as in a softmax before dropout."""
     drop = jnp.asarray(RNG.integers(0, 2, SCORES.shape) * 1.25, jnp.float32)
