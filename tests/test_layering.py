@@ -20,7 +20,7 @@ LEVELS = {
     "files": 0,
     "cache": 0,
     "choices": 0,
-    "malloc": 0,
+    "process": 0,
     "layers": 1,
     "data": 1,
     "models": 2,

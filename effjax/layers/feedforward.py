@@ -10,6 +10,7 @@ from flax.typing import Initializer
 
 from effjax.layers.dropout import Dropout
 from effjax.layers.linear import GroupedLinear, Linear
+from effjax.layers.rounding import rounded
 from effjax.types import Array, Float
 
 
@@ -20,7 +21,8 @@ def gelu(x: Float[Array, "*B"]) -> Float[Array, "*B"]:
     slower on a CPU.
     """
     wide = x.astype(jnp.float32)
-    return (0.5 * wide * (1 + jax.lax.erf(wide * 0.5**0.5))).astype(x.dtype)
+    y = 0.5 * wide * (1 + jax.lax.erf(wide * 0.5**0.5))
+    return rounded(y) if x.dtype == jnp.bfloat16 else y.astype(x.dtype)
 
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.typing import Initializer
 
+from effjax.layers.rounding import rounded
 from effjax.types import Array, Float, Words
 
 READ = "read"
@@ -61,7 +62,7 @@ def bfloat16_affine(
     would be of float32, as the cotangent is; the bias's gradient is summed in float32.
     """
     y = jnp.matmul(x, kernel.astype(jnp.bfloat16), preferred_element_type=jnp.float32)
-    return (y if bias is None else y + bias).astype(jnp.bfloat16)
+    return rounded(y if bias is None else y + bias)
 
 
 Operands = tuple[Array, Array, Array | None]
@@ -159,7 +160,7 @@ def bfloat16_matmul_with_rows(
     x: Float[Array, "T I"], rows: Float[Array, "O I"]
 ) -> Float[Array, "T O"]:
     """x @ rows.T as `bfloat16_affine`; the gradient lies as the rows do."""
-    return _with_rows(x, rows.astype(jnp.bfloat16)).astype(jnp.bfloat16)
+    return rounded(_with_rows(x, rows.astype(jnp.bfloat16)))
 
 
 def _with_rows_backward(saved: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:

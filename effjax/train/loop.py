@@ -13,8 +13,8 @@ import numpy as np
 
 from effjax.data.batches import TrainBatches
 from effjax.data.layouts import Batch, Share
-from effjax.malloc import give_back
 from effjax.models.model import Model
+from effjax.process import give_back
 from effjax.train.checkpoint import Checkpoints, Saved
 from effjax.train.claim import claim
 from effjax.train.logs import Logs, open_logs, to_record

@@ -44,10 +44,11 @@ class Settings:
 
 def child(folder: Path, batch: int, length: int) -> None:
     """One step; prints when each part of the way was done."""
-    from effjax import cache, malloc
+    from effjax import cache, process
 
-    malloc.keep_memory()
-    malloc.collect_rarely()
+    process.keep_memory()
+    process.collect_rarely()
+    process.wide_vectors()
     cache.enable()
     import jax
     import numpy as np
@@ -73,7 +74,7 @@ def child(folder: Path, batch: int, length: int) -> None:
     _, metrics = make_train_step(model, objective, training)(state, ((full, {}),))
     float(metrics["loss"])
     done["stepped"] = time.time()
-    allocator = os.environ.get(malloc.VARIABLE, "")
+    allocator = os.environ.get(process.VARIABLE, "")
     print(json.dumps({"done": done, "compiled": len(compiled), "allocator": allocator}))
 
 
