@@ -68,6 +68,19 @@ def test_a_ratio_in_the_results_is_the_median_of_its_rounds() -> None:
                 assert ratio == np.median(over / under), (file.name, name)
 
 
+def test_the_table_of_local_attention_is_that_of_the_results() -> None:
+    file = ROOT / "paper" / "results" / "local_attention.json"
+    wanted: dict[str, list[str]] = {}
+    for entry in json.loads(file.read_text())["entries"]:
+        over, under = (np.array(entry[side]["seconds"]) for side in ("full", "band"))
+        assert entry["speedup"] == np.median(over / under)
+        row = wanted.setdefault(f"{entry['mode']}, {entry['dtype']}", [])
+        row.append(f"{entry['speedup']:.2f}")
+    table = README[README.index("| length of a row | 512 |") :].split("\n\n")[0].splitlines()[2:]
+    rows = [[part.strip() for part in line.strip("|").split("|")] for line in table]
+    assert {what: ratios for what, *ratios in rows} == wanted
+
+
 def test_the_table_of_runtimes_is_that_of_the_results() -> None:
     wanted: dict[str, list[str]] = {}
     for file, machine in (("benchmark_runtimes", ""), ("benchmark_runtimes_family26", "family 26")):

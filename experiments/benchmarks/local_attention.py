@@ -141,8 +141,8 @@ def measure(settings: Settings, params: Any, mode: str, dtype: str, length: int)
     entry["other_cores"] = other_cores(before, CpuClock.now())
     for name, seconds in times.items():
         entry[name] |= {"seconds": seconds, "median": float(np.median(seconds))}
-    entry["speedup"] = entry["full"]["median"] / entry["band"]["median"]
-    entry["quartiles"] = quartiles(np.divide(times["full"], times["band"]))
+    ratios = np.divide(times["full"], times["band"])
+    entry["speedup"], entry["quartiles"] = float(np.median(ratios)), quartiles(ratios)
     return entry
 
 
