@@ -12,7 +12,6 @@ import ctypes
 import gc
 import os
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
 VARIABLE = "GLIBC_TUNABLES"
@@ -67,8 +66,11 @@ def wide_vectors() -> None:
     Takes effect before JAX has a device. Does nothing where `XLA_FLAGS` has a width already, with a
     release of jaxlib that may not know the flag, or where there is an accelerator.
     """
+    from jaxlib import version  # which imports nothing else
+
     flags = os.environ.get("XLA_FLAGS", "")
-    if WIDTH in flags or not version("jaxlib").startswith(KNOWN_TO) or beside_an_accelerator():
+    known = version.__version__.startswith(KNOWN_TO)
+    if WIDTH in flags or not known or beside_an_accelerator():
         return
     os.environ["XLA_FLAGS"] = f"{flags} {WIDTH}=512".strip()
 

@@ -108,7 +108,7 @@ def flags(monkeypatch: pytest.MonkeyPatch) -> Callable[[], str]:
     the end of the test takes them back.
     """
     monkeypatch.setattr(process, "ACCELERATORS", ())
-    monkeypatch.setattr(process, "version", lambda name: {"jaxlib": "0.10.9"}[name])
+    monkeypatch.setattr("jaxlib.version.__version__", "0.10.9")
     monkeypatch.setenv("XLA_FLAGS", "")
     return lambda: os.environ["XLA_FLAGS"]
 
@@ -141,7 +141,7 @@ def test_no_flag_beside_an_accelerator_or_with_another_release(
     monkeypatch.setattr(process, "ACCELERATORS", (tmp_path,))
     wide_vectors()
     monkeypatch.setattr(process, "ACCELERATORS", ())
-    monkeypatch.setattr(process, "version", lambda _: "0.11.0")
+    monkeypatch.setattr("jaxlib.version.__version__", "0.11.0")
     wide_vectors()
     assert flags() == ""
 
