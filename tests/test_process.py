@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import jaxlib.version
 import pytest
 
 import effjax
@@ -148,8 +149,22 @@ def test_no_flag_beside_an_accelerator_or_with_another_release(
 
 def test_xla_knows_what_it_is_asked_for() -> None:
     """It would end the process if it did not."""
-    code = "from effjax.process import wide_vectors; wide_vectors(); import jax; jax.devices()"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    code = """
+import os
+from effjax import process
+
+process.ACCELERATORS = ()
+process.wide_vectors()
+import jax
+
+jax.devices("cpu")
+print(os.environ.get("XLA_FLAGS"))
+"""
+    without = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    command = [sys.executable, "-c", code]
+    run = subprocess.run(command, env=without, capture_output=True, text=True, check=True)
+    known = jaxlib.version.__version__.startswith(process.KNOWN_TO)
+    assert (process.WIDTH in run.stdout) == known
 
 
 def test_the_command_collects_rarely_in_wide_vectors(

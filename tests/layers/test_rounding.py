@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from effjax.layers.feedforward import gelu
-from effjax.layers.linear import product
+from effjax.layers.linear import product, product_with_words
 from effjax.layers.rounding import rounded
 
 LOWER = np.array([0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF], np.uint32)
@@ -33,8 +33,9 @@ def test_its_gradient_is_that_of_a_conversion() -> None:
 
 
 ROUNDED = {
-    "gelu": lambda x: gelu(x),
+    "gelu": gelu,
     "product": lambda x: product(x, jnp.ones((4, 4)), 1, "bfloat16", jnp.ones(4)),
+    "words": lambda x: product_with_words(x, jnp.ones((4, 4)), "bfloat16"),
 }
 
 
