@@ -56,7 +56,8 @@ def collect_rarely() -> None:
 
 WIDTH = "--xla_cpu_prefer_vector_width"
 KNOWN_TO = "0.10."
-"""The releases of jaxlib that were seen to know it; XLA ends a process with a flag it doesn't."""
+"""Releases of jaxlib of which one (0.10.2) was seen to know it; XLA ends a process over a flag that
+it does not know."""
 
 
 def wide_vectors() -> None:
