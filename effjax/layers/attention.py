@@ -1,133 +1,35 @@
-"""Multi-head self-attention, as the textbook has it, as a CPU likes it and as a GPU likes it."""
+"""Multi-head self-attention."""
 
 from collections.abc import Callable, Mapping
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax.typing import Initializer
 
 from effjax.layers.dropout import dropout_mask
-from effjax.layers.linear import Linear, exchanged, turned
-from effjax.types import Array, Bool, Float, Shared
+from effjax.layers.linear import Linear, exchanged
+from effjax.layers.softmax import (
+    MASKED,
+    biased,
+    dot_products,
+    fused_attention,
+    late_division_attention,
+    textbook_attention,
+)
+from effjax.layers.unshifted import unshifted_attention
+from effjax.types import Array, Float, Shared
 
-MASKED = -1e30
-"""Takes the place of masked scores; finite, so that a row of padding alone stays a number."""
-
-
-def textbook_attention(
-    scores_BHLM: Float[Array, "B H L M"],
-    v_BHMK: Float[Array, "B H M K"],
-    drop_BHLM: Float[Array, "B H L M"] | None,
-) -> Float[Array, "B H L K"]:
-    """softmax(scores) V. Source: arXiv 1706.03762, equation 1."""
-    weights_BHLM = jax.nn.softmax(scores_BHLM, axis=-1)
-    if drop_BHLM is not None:
-        weights_BHLM = weights_BHLM * drop_BHLM
-    return jnp.einsum("bhlm,bhmk->bhlk", weights_BHLM.astype(v_BHMK.dtype), v_BHMK)
-
-
-@jax.custom_vjp
-def late_division_attention(
-    scores_BHLM: Float[Array, "B H L M"],
-    v_BHMK: Float[Array, "B H M K"],
-    drop_BHLM: Float[Array, "B H L M"] | None,
-) -> Float[Array, "B H L K"]:
-    """(exp(s - max s) V) / sum exp(s - max s): the same, with K divisions per query, not M.
-
-    Its products are computed in V's dtype, those of the backward pass too. That keeps e, its sum t
-    and the context c, and has ds = e (dropped(dc V^T) - rowsum(dc * c)) / t.
-    """
-    return _late_division(scores_BHLM, v_BHMK, drop_BHLM)[0]
-
-
-def _late_division(scores_BHLM: Array, v_BHMK: Array, drop_BHLM: Array | None) -> tuple:
-    e_BHLM = jnp.exp(scores_BHLM - scores_BHLM.max(-1, keepdims=True))
-    total_BHL1 = e_BHLM.sum(-1, keepdims=True)
-    context_BHLK = wide_einsum(
-        "bhlm,bhmk->bhlk", _dropped(e_BHLM, drop_BHLM).astype(v_BHMK.dtype), v_BHMK
-    )
-    context_BHLK = (context_BHLK / total_BHL1).astype(v_BHMK.dtype)
-    return context_BHLK, (e_BHLM, total_BHL1, v_BHMK, drop_BHLM, context_BHLK)
-
-
-def _late_division_backward(saved: tuple, dcontext_BHLK: Array) -> tuple[Array, Array, None]:
-    e_BHLM, total_BHL1, v_BHMK, drop_BHLM, context_BHLK = saved
-    dtype, wide_BHLK = v_BHMK.dtype, dcontext_BHLK.astype(jnp.float32)
-    mean_BHL1 = (wide_BHLK * context_BHLK).sum(-1, keepdims=True)
-    share_BHLK = (wide_BHLK / total_BHL1).astype(dtype)
-    kept_BHLM = _dropped(e_BHLM, drop_BHLM).astype(dtype)
-    dv_BHMK = across_queries(kept_BHLM, share_BHLK)
-    de_BHLM = _dropped(wide_einsum("bhlk,bhmk->bhlm", share_BHLK, v_BHMK), drop_BHLM)
-    dscores_BHLM = e_BHLM * (de_BHLM - mean_BHL1 / total_BHL1)
-    return dscores_BHLM, dv_BHMK, None
-
-
-late_division_attention.defvjp(_late_division, _late_division_backward)
-
-
-def _dropped(e_BHLM: Array, drop_BHLM: Array | None) -> Array:
-    return e_BHLM if drop_BHLM is None else e_BHLM * drop_BHLM
-
-
-@jax.custom_vjp
-def dot_products(
-    q_BHLK: Float[Array, "B H L K"], k_BHMK: Float[Array, "B H M K"]
-) -> Float[Array, "B H L M"]:
-    """q k^T, float32; the products of the backward pass are in the dtype of q and k."""
-    return wide_einsum("bhlk,bhmk->bhlm", q_BHLK, k_BHMK)
-
-
-def _dot_products_backward(saved: tuple[Array, Array], dscores_BHLM: Array) -> tuple[Array, Array]:
-    q_BHLK, k_BHMK = saved
-    low_BHLM = dscores_BHLM.astype(q_BHLK.dtype)
-    dq_BHLK = wide_einsum("bhlm,bhmk->bhlk", low_BHLM, k_BHMK)
-    dk_BHMK = across_queries(low_BHLM, q_BHLK)
-    return dq_BHLK.astype(q_BHLK.dtype), dk_BHMK.astype(k_BHMK.dtype)
-
-
-dot_products.defvjp(lambda q, k: (dot_products(q, k), (q, k)), _dot_products_backward)
-
-
-def across_queries(
-    w_BHLM: Float[Array, "B H L M"], y_BHLK: Float[Array, "B H L K"]
-) -> Float[Array, "B H M K"]:
-    """w^T y as (y^T w)^T: a CPU lays out two transposes of L x K numbers, not one of L x M."""
-    y_BHKL = turned(y_BHLK)
-    return turned(wide_einsum("bhkl,bhlm->bhkm", y_BHKL, w_BHLM).astype(y_BHLK.dtype))
-
-
-def wide_einsum(equation: str, x: Array, y: Array) -> Array:
-    """An einsum that is accumulated, and returned, in float32."""
-    return jnp.einsum(equation, x, y, preferred_element_type=jnp.float32)
-
-
-def fused_attention(
-    q_BHLK: Float[Array, "B H L K"],
-    k_BHMK: Float[Array, "B H M K"],
-    v_BHMK: Float[Array, "B H M K"],
-    mask_B1LM: Bool[Array, "B 1 #L M"],
-    bias_1HLM: Float[Array, "1 H L M"] | None = None,
-) -> Float[Array, "B H L K"]:
-    """softmax(q k^T / sqrt(K) + bias + mask) v. On a GPU it is cuDNN's kernel, which keeps no
-    scores and wants bfloat16; elsewhere JAX's own formula. Source: arXiv 2205.14135, algorithm 1.
-    """
-    q, k, v = (x.swapaxes(1, 2) for x in (q_BHLK, k_BHMK, v_BHMK))
-    implementation = "cudnn" if jax.default_backend() == "gpu" else "xla"
-    bias = None if bias_1HLM is None else bias_1HLM.astype(q.dtype)
-    rows = (*mask_B1LM.shape[:2], q.shape[1], k.shape[1])  # cuDNN broadcasts no row of a mask
-    context = jax.nn.dot_product_attention(
-        q, k, v, bias=bias, mask=jnp.broadcast_to(mask_B1LM, rows), implementation=implementation
-    )
-    return context.swapaxes(1, 2)
-
-
-ATTENTION = {
+FROM_SCORES = {
     "textbook": textbook_attention,
     "late-division": late_division_attention,
-    "fused": late_division_attention,  # of scores that are in memory all the same, for dropout
+    "fused": late_division_attention,
 }
+"""What a kernel makes of scores that are in memory: for dropout, or because q and k alone do not
+say them.
+"""
 
+FROM_PRODUCTS = {"late-division": unshifted_attention, "fused": fused_attention}
+"""What a kernel makes of q and k, whose scores nobody else needs."""
 
 PROJECTIONS = ("query", "key", "value")
 
@@ -136,9 +38,9 @@ class SelfAttention(nn.Module):
     """Concat_h(gate_h * softmax(Q_h K_h^T / sqrt(K) + mask) V_h) W_O + b_O.
 
     What another attention does differently it says in `compare`, or in its parts `project` and
-    `scores`, in `attend`, `fused` or `linear`. All of them get what the layers of an encoder share;
-    `shared["mask"]` [B, 1, #L, M] says who may attend to whom. The output is `hidden` wide, the
-    input as wide as it comes.
+    `scores`, in `score_bias`, `attend` or `linear`. All of them get what the layers of an encoder
+    share; `shared["mask"]` [B, 1, #L, M] says who may attend to whom. The output is `hidden` wide,
+    the input as wide as it comes.
 
     Source: arXiv 1706.03762, section 3.2; the gate per head is arXiv 1905.10650, section 2.3.
     """
@@ -197,24 +99,39 @@ class SelfAttention(nn.Module):
     def scores(
         self, q_BHLK: Float[Array, "B H L K"], k_BHMK: Float[Array, "B H M K"], shared: Shared
     ) -> Float[Array, "B H L M"]:
-        """q k^T / sqrt(K)."""
-        return dot_products(q_BHLK, k_BHMK) / jnp.sqrt(self.head_size)
+        """q k^T / sqrt(K), with the bias."""
+        return biased(
+            dot_products(q_BHLK, k_BHMK) / jnp.sqrt(self.head_size), self.score_bias(shared)
+        )
+
+    def score_bias(self, shared: Shared) -> Float[Array, "1 H L M"] | None:
+        """What is added to the scores."""
+        del shared
+        return None
 
     def attend(
         self, trace: Mapping[str, Array], shared: Shared, deterministic: bool
     ) -> Float[Array, "B H L K"]:
         """softmax(scores + mask) V, or what dropout leaves of it."""
-        drop_BHLM, scores_BHLM = None, trace["scores"]
-        if not deterministic and self.dropout:
-            drop_BHLM = dropout_mask(self.make_rng("dropout"), self.dropout, scores_BHLM.shape)
-        if self.kernel == "fused" and drop_BHLM is None:
-            return self.fused(trace, shared)
-        masked_BHLM = jnp.where(shared["mask"], scores_BHLM, MASKED)
-        return ATTENTION[self.kernel](masked_BHLM, trace["v"], drop_BHLM)
+        drop_BHLM = self.drop(trace["scores"].shape, deterministic)
+        if drop_BHLM is not None or self.kernel not in FROM_PRODUCTS:
+            return self.weigh(trace, shared, drop_BHLM)
+        q_BHLK, k_BHMK, v_BHMK = (trace[name] for name in "qkv")
+        attention, bias_1HLM = FROM_PRODUCTS[self.kernel], self.score_bias(shared)
+        return attention(q_BHLK, k_BHMK, v_BHMK, shared["mask"], bias_1HLM)
 
-    def fused(self, trace: Mapping[str, Array], shared: Shared) -> Float[Array, "B H L K"]:
-        """The same from queries and keys, in one kernel."""
-        return fused_attention(trace["q"], trace["k"], trace["v"], shared["mask"])
+    def weigh(
+        self, trace: Mapping[str, Array], shared: Shared, drop_BHLM: Float[Array, "B H L M"] | None
+    ) -> Float[Array, "B H L K"]:
+        """The same from the scores of the trace."""
+        masked_BHLM = jnp.where(shared["mask"], trace["scores"], MASKED)
+        return FROM_SCORES[self.kernel](masked_BHLM, trace["v"], drop_BHLM)
+
+    def drop(self, shape: tuple[int, ...], deterministic: bool) -> Float[Array, "B H L M"] | None:
+        """What dropout multiplies the weights by, None where it leaves them."""
+        if deterministic or not self.dropout:
+            return None
+        return dropout_mask(self.make_rng("dropout"), self.dropout, shape)
 
     def linear(
         self, name: str, inputs: tuple[int, ...], outputs: tuple[int, ...]

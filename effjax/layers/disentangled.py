@@ -11,7 +11,7 @@ which on the way back is a sum in scattered places. Here rows are gathered, one 
 and the scores by distance are moved into place by a slice, whose way back is another.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +19,11 @@ import numpy as np
 from flax import linen as nn
 from flax.typing import Initializer
 
-from effjax.layers.attention import SelfAttention, dot_products, wide_einsum
+from effjax.layers.attention import SelfAttention
 from effjax.layers.dropout import Dropout
 from effjax.layers.linear import exchanged
 from effjax.layers.norm import LayerNorm
+from effjax.layers.softmax import dot_products, wide_einsum
 from effjax.types import Array, Float, Shared
 
 
@@ -133,6 +134,12 @@ class DisentangledAttention(SelfAttention):
         scores_BHLM /= jnp.sqrt(self.head_size * (1 + len(self.terms)))
         v_BHMK = self.projected("value", x_BLD)
         return {"q": q_BHLK, "k": k_BHMK, "v": v_BHMK, "scores": scores_BHLM}
+
+    def attend(
+        self, trace: Mapping[str, Array], shared: Shared, deterministic: bool
+    ) -> Float[Array, "B H L K"]:
+        """From the scores, since no kernel has a place for those of positions."""
+        return self.weigh(trace, shared, self.drop(trace["scores"].shape, deterministic))
 
     def positions(self, name: str, content: Callable[..., Array]) -> Callable[..., Array]:
         """What projects positions, given what projects contents."""

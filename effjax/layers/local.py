@@ -15,8 +15,8 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 import numpy as np
 
-from effjax.layers.attention import ATTENTION, MASKED, SelfAttention, dot_products
-from effjax.layers.dropout import dropout_mask
+from effjax.layers.attention import FROM_SCORES, SelfAttention
+from effjax.layers.softmax import MASKED, dot_products
 from effjax.types import Array, Bool, Float, Int, Shared
 
 BLOCKS = 8
@@ -126,8 +126,6 @@ class LocalAttention(SelfAttention):
         scores = dot_products(q, k) / jnp.sqrt(self.head_size)
         scores = scores.reshape(rows, heads, *scores.shape[1:])
         masked = jnp.where(mask_B1NLM, scores, MASKED).reshape(rows * heads, *scores.shape[2:])
-        drop = None
-        if not deterministic and self.dropout:
-            drop = dropout_mask(self.make_rng("dropout"), self.dropout, masked.shape)
-        context = ATTENTION[self.kernel](masked, v, drop)
+        drop = self.drop(masked.shape, deterministic)
+        context = FROM_SCORES[self.kernel](masked, v, drop)
         return context.reshape(rows, heads, -1, width)[:, :, :length]

@@ -4,14 +4,13 @@ Source: arXiv 1910.10683 (T5), section 2.1.
 """
 
 import math
-from collections.abc import Mapping
 
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from flax.typing import Initializer
 
-from effjax.layers.attention import SelfAttention, fused_attention
+from effjax.layers.attention import SelfAttention
 from effjax.layers.embedding import positions_from_start
 from effjax.types import Array, Float, Int, Shared
 
@@ -71,16 +70,7 @@ class BiasedAttention(SelfAttention):
 
     columns: tuple[int, ...] = ()
 
-    def scores(
-        self, q_BHLK: Float[Array, "B H L K"], k_BHMK: Float[Array, "B H M K"], shared: Shared
-    ) -> Float[Array, "B H L M"]:
-        return super().scores(q_BHLK, k_BHMK, shared) + self.bias(shared)
-
-    def fused(self, trace: Mapping[str, Array], shared: Shared) -> Float[Array, "B H L K"]:
-        q, k, v = trace["q"], trace["k"], trace["v"]
-        return fused_attention(q, k, v, shared["mask"], self.bias(shared))
-
-    def bias(self, shared: Shared) -> Float[Array, "1 H L M"]:
+    def score_bias(self, shared: Shared) -> Float[Array, "1 H L M"]:
         """That of the heads of this layer."""
         bias_1HLM = shared["bias"]
         if len(self.columns) == bias_1HLM.shape[1]:

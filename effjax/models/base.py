@@ -215,8 +215,9 @@ class Runtime:
         dtype: what products are computed in; sums, softmax and norms are float32, parameters stay
             float32.
         attention: "textbook" is softmax(QK^T / sqrt(K)) V as written; "late-division"
-            divides by the softmax sum after the value product: K divisions per query, not M;
-            "fused" is one kernel of a GPU, for bfloat16, where no weights are dropped out.
+            divides by the softmax sum after the value product, K divisions per query, not M, and on
+            a CPU takes no maximum off where it need not; "fused" is one kernel of a GPU, for
+            bfloat16, where no weights are dropped out.
         chunk_tokens: inference takes this many tokens at a time, so that activations stay in cache;
             None for all.
         remat: what training computes again on the way back, to need less memory: nothing, whole

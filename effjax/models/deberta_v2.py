@@ -91,8 +91,6 @@ class DebertaBlock(PostNormBlock):
     def make_attention(self) -> nn.Module:
         config, given = self.config, self.attention_fields
         kind = DisentangledAttention if config.share_att_key else SeparatePositions
-        if given["kernel"] == "fused":  # which has no place for scores of positions
-            given["kernel"] = "late-division"
         terms = tuple(config.terms.split("|"))
         return kind(**given, terms=terms, position_dropout=config.dropout)
 

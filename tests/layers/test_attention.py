@@ -7,10 +7,9 @@ import pytest
 from flax import linen as nn
 from jax._src.cudnn import fused_attention_stablehlo
 
-from effjax.layers.attention import (
-    ATTENTION,
+from effjax.layers.attention import FROM_SCORES, SelfAttention
+from effjax.layers.softmax import (
     MASKED,
-    SelfAttention,
     dot_products,
     fused_attention,
     late_division_attention,
@@ -27,10 +26,10 @@ def attention(heads: int = 3) -> SelfAttention:
     return SelfAttention(12, heads, 4, 0.0, "textbook", "float32", nn.initializers.normal(0.5))
 
 
-@pytest.mark.parametrize("kernel", ATTENTION)
+@pytest.mark.parametrize("kernel", FROM_SCORES)
 def test_softmax_times_values(kernel: str) -> None:
     weights = np.exp(SCORES) / np.exp(SCORES).sum(-1, keepdims=True)
-    found = ATTENTION[kernel](jnp.asarray(SCORES), jnp.asarray(VALUES), None)
+    found = FROM_SCORES[kernel](jnp.asarray(SCORES), jnp.asarray(VALUES), None)
     np.testing.assert_allclose(found, weights @ VALUES, atol=1e-6)
 
 
@@ -154,10 +153,10 @@ def test_gradients_in_bfloat16_are_near_those_in_float32() -> None:
     assert all(line.count("bf16>") == 2 for line in products)
 
 
-@pytest.mark.parametrize("kernel", ATTENTION)
+@pytest.mark.parametrize("kernel", FROM_SCORES)
 def test_a_row_of_padding_alone_stays_a_number(kernel: str) -> None:
     masked = jnp.full(SCORES.shape, MASKED)
-    found = ATTENTION[kernel](masked, jnp.asarray(VALUES), None)
+    found = FROM_SCORES[kernel](masked, jnp.asarray(VALUES), None)
     np.testing.assert_allclose(found, VALUES.mean(2, keepdims=True).repeat(4, 2), atol=1e-6)
 
 
