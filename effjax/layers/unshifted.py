@@ -11,8 +11,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from effjax.layers.rounding import rounded
-from effjax.layers.softmax import biased, exact_attention, wide_einsum
+from effjax.layers.softmax import exact_attention, wide_einsum
 from effjax.types import Array, Bool, Float
 
 SUMS = (1e-20, 1e33)
@@ -26,14 +25,19 @@ CLIPPED = (-87.0, 88.0)
 HEADS = 6
 """So many at a time, for their scores to stay in cache."""
 
-SERIES = tuple(1 / math.factorial(term) for term in range(8))
-"""Of exp: on [-ln(2) / 2, ln(2) / 2] what follows is below 6e-9 of it."""
+TERMS = {"float32": 8, "bfloat16": 5}
+"""Of the series of exp: on [-ln(2) / 2, ln(2) / 2] what follows is below 6e-9 and 5e-5 of it."""
+
+SERIES = tuple(1 / math.factorial(term) for term in range(max(TERMS.values())))
 
 MANTISSA = 23
 """Bits of a float32."""
 
 WHOLE = 1.5 * 2**MANTISSA
 """What is added to it is in the last bits of the sum, as a whole number, without a conversion."""
+
+HALF = 0x8000
+"""Of the last bit of a bfloat16, in those of a float32."""
 
 LN2 = (0.693359375, math.log(2) - 0.693359375)
 """ln(2) in two parts, so that a multiple of the first, which has 9 bits, is exact."""
@@ -72,9 +76,9 @@ def _in_groups(q: Array, k: Array, v: Array, mask: Array, bias: Array | None) ->
 
 
 def _checked(q: Array, k: Array, v: Array, mask: Array, bias: Array | None) -> Array:
-    context_BHLK, total_BHL1 = _unshifted(q, k, v, mask, bias)
+    context_BHLK, total_NL1 = _unshifted(q, k, v, mask, bias)
     low, high = SUMS
-    nothing_lost = (total_BHL1 == 0) | ((low < total_BHL1) & (total_BHL1 < high))
+    nothing_lost = (total_NL1 == 0) | ((low < total_NL1) & (total_NL1 < high))
     return jax.lax.cond(
         nothing_lost.all(),
         lambda context, *_: context,
@@ -85,29 +89,43 @@ def _checked(q: Array, k: Array, v: Array, mask: Array, bias: Array | None) -> A
 
 def _unshifted(
     q: Array, k: Array, v: Array, mask: Array, bias: Array | None
-) -> tuple[Float[Array, "B H L K"], Float[Array, "B H L 1"]]:
-    """The context and the sums, which are 0 only where a query may attend to nothing."""
-    scores_BHLM = biased(wide_einsum("bhlk,bhmk->bhlm", q, k) / jnp.sqrt(q.shape[-1]), bias)
-    e_BHLM = jnp.where(mask, exponential(scores_BHLM), 0)
-    e_BHLM = rounded(e_BHLM) if v.dtype == jnp.bfloat16 else e_BHLM
-    total_BHL1 = e_BHLM.astype(jnp.float32).sum(-1, keepdims=True)
-    context_BHLK = wide_einsum("bhlm,bhmk->bhlk", e_BHLM, v)
-    divisor_BHL1 = jnp.where(total_BHL1 == 0, 1, total_BHL1)
-    return (context_BHLK / divisor_BHL1).astype(v.dtype), total_BHL1
+) -> tuple[Float[Array, "B H L K"], Float[Array, "BH L 1"]]:
+    """The context and the sums, which are 0 only where a query may attend to nothing.
 
-
-def exponential(x: Float[Array, "*B"]) -> Float[Array, "*B"]:
-    """exp(x) for x in `CLIPPED`, as 2^n exp(r) with x = n ln(2) + r and the nearest whole number n.
-
-    In operations that XLA puts into one loop with those before and after; of its own exp it makes
-    a loop apart. Without derivatives.
+    Rows and heads are one axis, which XLA cuts in equal parts for the cores whatever their numbers.
     """
-    x = jnp.clip(x, *CLIPPED)
-    n = jnp.round(x / math.log(2))
-    r = x - n * LN2[0] - n * LN2[1]
-    series = jnp.full_like(r, SERIES[-1])
-    for coefficient in SERIES[-2::-1]:
+
+    def each_head(x: Array) -> Array:
+        return jnp.broadcast_to(x, (*q.shape[:2], *x.shape[2:])).reshape(-1, *x.shape[2:])
+
+    q_NLK, k_NMK, v_NMK, mask_NLM = map(each_head, (q, k, v, mask))
+    scores_NLM = wide_einsum("nlk,nmk->nlm", q_NLK, k_NMK) / jnp.sqrt(q.shape[-1])
+    scores_NLM = scores_NLM if bias is None else scores_NLM + each_head(bias)
+    e_NLM = exponentials(scores_NLM, mask_NLM, v.dtype)
+    total_NL1 = e_NLM.astype(jnp.float32).sum(-1, keepdims=True)
+    context_NLK = wide_einsum("nlm,nmk->nlk", e_NLM, v_NMK)
+    context_NLK = (context_NLK / jnp.where(total_NL1 == 0, 1, total_NL1)).astype(v.dtype)
+    return context_NLK.reshape(q.shape), total_NL1
+
+
+def exponentials(
+    scores: Float[Array, "*B"], mask: Bool[Array, "*#B"], dtype: jnp.dtype
+) -> Float[Array, "*B"]:
+    """exp(s) in float32 or bfloat16, and 0 where it is masked, as 2^n exp(r) with s = n ln(2) + r
+    and the nearest whole number n. Beyond `CLIPPED` it is that of the ends; without derivatives.
+
+    In operations that XLA puts into one loop with those before; of its own exp it makes another.
+    """
+    s = jnp.clip(scores, *CLIPPED)
+    n = jnp.round(s / math.log(2))
+    r = s - n * LN2[0] - n * LN2[1]
+    series = jnp.full_like(r, 0)
+    for coefficient in reversed(SERIES[: TERMS[dtype.name]]):
         series = series * r + coefficient
-    exponent = jax.lax.bitcast_convert_type(n + WHOLE, jnp.int32) << MANTISSA
-    bits = jax.lax.bitcast_convert_type(series, jnp.int32) + exponent
-    return jax.lax.bitcast_convert_type(bits, jnp.float32)
+    exponent = jax.lax.bitcast_convert_type(n + WHOLE, jnp.uint32) << MANTISSA
+    bits = jax.lax.bitcast_convert_type(series, jnp.uint32) + exponent
+    bits = jnp.where(mask, bits, 0)
+    if dtype == jnp.float32:
+        return jax.lax.bitcast_convert_type(bits, jnp.float32)
+    upper = ((bits + HALF) >> 16).astype(jnp.uint16)
+    return jax.lax.bitcast_convert_type(upper, jnp.bfloat16)

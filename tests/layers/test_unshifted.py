@@ -9,7 +9,7 @@ from flax import linen as nn
 from effjax.layers import unshifted
 from effjax.layers.attention import SelfAttention
 from effjax.layers.softmax import exact_attention
-from effjax.layers.unshifted import CLIPPED, exponential, unshifted_attention
+from effjax.layers.unshifted import CLIPPED, exponentials, unshifted_attention
 from effjax.types import Array
 
 ROWS, HEADS, LENGTH, SIZE = 2, 8, 12, 4
@@ -44,12 +44,18 @@ def by_late_division(found: Array, want: Array) -> list[bool]:
     return [np.array_equal(ours, theirs) for ours, theirs in pairs]
 
 
-def test_the_exponential_is_exp() -> None:
+@pytest.mark.parametrize(("dtype", "error"), [(jnp.float32, 3e-7), (jnp.bfloat16, 2**-8 + 1e-4)])
+def test_the_exponentials_are_exp(dtype: jnp.dtype, error: float) -> None:
+    dtype, all_of_them = jnp.dtype(dtype), np.array([True])
+
+    def found(scores: np.ndarray, mask: np.ndarray = all_of_them) -> np.ndarray:
+        return np.asarray(exponentials(scores.astype(np.float32), mask, dtype), np.float64)
+
     x = np.linspace(*CLIPPED, 100_001, dtype=np.float32)
-    np.testing.assert_allclose(exponential(x), np.exp(x.astype(np.float64)), rtol=3e-7)
-    beyond, ends = (np.array(pair, np.float32) for pair in ((-1e30, 1e30), CLIPPED))
-    np.testing.assert_array_equal(exponential(beyond), exponential(ends))
-    assert np.isnan(exponential(np.array([np.nan], np.float32))).all()
+    np.testing.assert_allclose(found(x), np.exp(x.astype(np.float64)), rtol=error)
+    np.testing.assert_array_equal(found(np.array([-1e30, 1e30])), found(np.array(CLIPPED)))
+    np.testing.assert_array_equal(found(np.array([3.0, 0.0]), np.array([False, True])), [0, 1])
+    assert np.isnan(found(np.array([np.nan]))).all()
 
 
 @pytest.mark.parametrize("biased", [False, True], ids=["", "biased"])
