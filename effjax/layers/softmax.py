@@ -117,14 +117,14 @@ def fused_attention(
     return context.swapaxes(1, 2)
 
 
-def exact_attention(
+def shifted_attention(
     q_BHLK: Float[Array, "B H L K"],
     k_BHMK: Float[Array, "B H M K"],
     v_BHMK: Float[Array, "B H M K"],
     mask_B1LM: Bool[Array, "B 1 #L M"],
     bias_1HLM: Float[Array, "1 H L M"] | None = None,
 ) -> Float[Array, "B H L K"]:
-    """softmax(q k^T / sqrt(K) + bias + mask) v, by late division."""
+    """softmax(q k^T / sqrt(K) + bias + mask) v, by late division: the maximum is taken off."""
     scores_BHLM = biased(dot_products(q_BHLK, k_BHMK) / jnp.sqrt(q_BHLK.shape[-1]), bias_1HLM)
     return late_division_attention(jnp.where(mask_B1LM, scores_BHLM, MASKED), v_BHMK, None)
 

@@ -11,12 +11,12 @@ import math
 import jax
 import jax.numpy as jnp
 
-from effjax.layers.softmax import exact_attention, wide_einsum
+from effjax.layers.softmax import shifted_attention, wide_einsum
 from effjax.types import Array, Bool, Float
 
 SUMS = (1e-20, 1e33)
-"""Between which a sum says that no part of it was lost: what is clipped below, with each term
-e^-87, is beyond the precision of the first, and the second leaves room for values up to 10^5.
+"""Between which nothing was lost of a sum: terms that were clipped, to e^-87, are beyond the precision
+of the first, and the second leaves room for the product with values up to 10^5.
 """
 
 CLIPPED = (-87.0, 88.0)
@@ -58,11 +58,11 @@ def unshifted_attention(
     a query that may attend to nothing, which is padding, has zeros.
     """
     arrays = q_BHLK, k_BHMK, v_BHMK, mask_B1LM, bias_1HLM
-    return jax.lax.platform_dependent(*arrays, cpu=_in_groups, default=exact_attention)
+    return jax.lax.platform_dependent(*arrays, cpu=_in_groups, default=shifted_attention)
 
 
 unshifted_attention.defvjp(
-    lambda *arrays: jax.vjp(exact_attention, *arrays), lambda pullback, dcontext: pullback(dcontext)
+    lambda *arrays: jax.vjp(shifted_attention, *arrays), lambda pullback, dcontext: pullback(dcontext)
 )
 
 
@@ -76,13 +76,13 @@ def _in_groups(q: Array, k: Array, v: Array, mask: Array, bias: Array | None) ->
 
 
 def _checked(q: Array, k: Array, v: Array, mask: Array, bias: Array | None) -> Array:
-    context_BHLK, total_NL1 = _unshifted(q, k, v, mask, bias)
+    context_BHLK, total_BL1 = _unshifted(q, k, v, mask, bias)
     low, high = SUMS
-    nothing_lost = (total_NL1 == 0) | ((low < total_NL1) & (total_NL1 < high))
+    nothing_lost = (total_BL1 == 0) | ((low < total_BL1) & (total_BL1 < high))
     return jax.lax.cond(
         nothing_lost.all(),
         lambda context, *_: context,
-        lambda _, *arrays: exact_attention(*arrays),
+        lambda _, *arrays: shifted_attention(*arrays),
         *(context_BHLK, q, k, v, mask, bias),
     )
 
@@ -92,20 +92,21 @@ def _unshifted(
 ) -> tuple[Float[Array, "B H L K"], Float[Array, "BH L 1"]]:
     """The context and the sums, which are 0 only where a query may attend to nothing.
 
-    Rows and heads are one axis, which XLA cuts in equal parts for the cores whatever their numbers.
+    The heads of all rows are one batch, which XLA cuts in equal parts for the cores; it would cut
+    five rows in three and two.
     """
 
     def each_head(x: Array) -> Array:
         return jnp.broadcast_to(x, (*q.shape[:2], *x.shape[2:])).reshape(-1, *x.shape[2:])
 
-    q_NLK, k_NMK, v_NMK, mask_NLM = map(each_head, (q, k, v, mask))
-    scores_NLM = wide_einsum("nlk,nmk->nlm", q_NLK, k_NMK) / jnp.sqrt(q.shape[-1])
-    scores_NLM = scores_NLM if bias is None else scores_NLM + each_head(bias)
-    e_NLM = exponentials(scores_NLM, mask_NLM, v.dtype)
-    total_NL1 = e_NLM.astype(jnp.float32).sum(-1, keepdims=True)
-    context_NLK = wide_einsum("nlm,nmk->nlk", e_NLM, v_NMK)
-    context_NLK = (context_NLK / jnp.where(total_NL1 == 0, 1, total_NL1)).astype(v.dtype)
-    return context_NLK.reshape(q.shape), total_NL1
+    q_BLK, k_BMK, v_BMK, mask_BLM = map(each_head, (q, k, v, mask))
+    scores_BLM = wide_einsum("blk,bmk->blm", q_BLK, k_BMK) / jnp.sqrt(q.shape[-1])
+    scores_BLM = scores_BLM if bias is None else scores_BLM + each_head(bias)
+    e_BLM = exponentials(scores_BLM, mask_BLM, v.dtype)
+    total_BL1 = e_BLM.astype(jnp.float32).sum(-1, keepdims=True)
+    context_BLK = wide_einsum("blm,bmk->blk", e_BLM, v_BMK)
+    context_BLK = (context_BLK / jnp.where(total_BL1 == 0, 1, total_BL1)).astype(v.dtype)
+    return context_BLK.reshape(q.shape), total_BL1
 
 
 def exponentials(

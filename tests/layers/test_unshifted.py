@@ -8,7 +8,7 @@ from flax import linen as nn
 
 from effjax.layers import unshifted
 from effjax.layers.attention import SelfAttention
-from effjax.layers.softmax import exact_attention
+from effjax.layers.softmax import shifted_attention
 from effjax.layers.unshifted import CLIPPED, exponentials, unshifted_attention
 from effjax.types import Array
 
@@ -67,7 +67,7 @@ def test_it_is_attention(kind: str, biased: bool) -> None:
     bias = jnp.asarray(rng.normal(size=(1, HEADS, LENGTH, LENGTH)), jnp.float32)
     given = (q, k, v, mask, bias if biased else None)
     found, query = unshifted_attention(*given), is_query(mask)
-    want = exact_attention(*given)
+    want = shifted_attention(*given)
     want = np.where(query, want, 0)
     np.testing.assert_allclose(found, want, atol=1e-6)
     assert by_late_division(found, want) == [False, False]
@@ -77,12 +77,12 @@ def test_it_is_attention(kind: str, biased: bool) -> None:
 def test_in_bfloat16_it_is_as_near_as_late_division() -> None:
     given, mask = arrays("bfloat16"), masks()["padded"]
     q, k, v = (x.astype(jnp.float32) for x in given)
-    want = exact_attention(q, k, v, mask)
+    want = shifted_attention(q, k, v, mask)
     found = unshifted_attention(*given, mask)
     assert found.dtype == jnp.bfloat16
     near, other = (
         float(jnp.linalg.norm(x.astype(jnp.float32) - want) / jnp.linalg.norm(want))
-        for x in (found, exact_attention(*given, mask, None))
+        for x in (found, shifted_attention(*given, mask, None))
     )
     assert near < 1.2 * other < 5e-3
 
@@ -92,7 +92,7 @@ def test_what_has_room_needs_no_maximum(score: float) -> None:
     """All scores of a row are shifted alike by a bias, which a softmax does not see."""
     (q, k, v), mask = arrays(), masks()["padded"]
     bias = jnp.full((1, HEADS, LENGTH, LENGTH), score)
-    found, want = unshifted_attention(q, k, v, mask, bias), exact_attention(q, k, v, mask, bias)
+    found, want = unshifted_attention(q, k, v, mask, bias), shifted_attention(q, k, v, mask, bias)
     np.testing.assert_allclose(found, want, atol=2e-6)
     assert by_late_division(found, want) == [False, False]
 
@@ -103,14 +103,14 @@ def test_what_has_no_room_is_by_late_division(score: float) -> None:
     (q, k, v), mask = arrays(), masks()["padded"]
     bias = jnp.zeros((1, HEADS, LENGTH, LENGTH)).at[0, 1, 2].set(score)
     given = (q, k, v, mask, bias)
-    found, want = unshifted_attention(*given), exact_attention(*given)
+    found, want = unshifted_attention(*given), shifted_attention(*given)
     np.testing.assert_allclose(found, want, atol=1e-6)
     assert by_late_division(found, want) == [True, False]
 
 
 def test_large_scores_and_small_ones_in_one_row() -> None:
     given = (*arrays(scale=100.0), masks()["padded"])
-    found, want = unshifted_attention(*given), exact_attention(*given)
+    found, want = unshifted_attention(*given), shifted_attention(*given)
     assert by_late_division(found, want) == [True, True]
 
 
@@ -131,7 +131,7 @@ def test_gradients_are_those_of_late_division(kind: str) -> None:
 
         return jax.grad(loss, (0, 1, 2, 3))(*given, bias)
 
-    found, want = gradients(unshifted_attention), gradients(exact_attention)
+    found, want = gradients(unshifted_attention), gradients(shifted_attention)
     for ours, theirs in zip(found, want, strict=True):
         np.testing.assert_array_equal(ours, theirs)
         assert np.asarray(ours).any()
