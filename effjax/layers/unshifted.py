@@ -15,8 +15,8 @@ from effjax.layers.softmax import shifted_attention, wide_einsum
 from effjax.types import Array, Bool, Float
 
 SUMS = (1e-20, 1e33)
-"""Between which nothing was lost of a sum: terms that were clipped, to e^-87, are beyond the precision
-of the first, and the second leaves room for the product with values up to 10^5.
+"""Between which nothing was lost of a sum: terms that were clipped, to e^-87, are beyond the
+precision of the first, and the second leaves room for the product with values up to 10^5.
 """
 
 CLIPPED = (-87.0, 88.0)
@@ -62,7 +62,8 @@ def unshifted_attention(
 
 
 unshifted_attention.defvjp(
-    lambda *arrays: jax.vjp(shifted_attention, *arrays), lambda pullback, dcontext: pullback(dcontext)
+    lambda *arrays: jax.vjp(shifted_attention, *arrays),
+    lambda pullback, dcontext: pullback(dcontext),
 )
 
 
