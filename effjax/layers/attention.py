@@ -29,7 +29,9 @@ say them.
 """
 
 FROM_PRODUCTS = {"late-division": unshifted_attention, "fused": fused_attention}
-"""What a kernel makes of q and k, whose scores nobody else needs."""
+"""What a kernel makes of q and k. It has scores of its own; those of the trace are computed beside
+them where somebody reads those.
+"""
 
 PROJECTIONS = ("query", "key", "value")
 
