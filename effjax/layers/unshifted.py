@@ -77,37 +77,55 @@ def _in_groups(q: Array, k: Array, v: Array, mask: Array, bias: Array | None) ->
 
 
 def _checked(q: Array, k: Array, v: Array, mask: Array, bias: Array | None) -> Array:
-    context_BHLK, total_BL1 = _unshifted(q, k, v, mask, bias)
+    """Without the maximum, or with it if something was lost.
+
+    The heads of all rows are one batch, which XLA cuts in equal parts for the cores; it would cut
+    five rows in three and two. Both ways read the same arrays, which the barrier is for: without
+    it XLA lays them out once more, in the shape that late division has them in.
+    """
+    rows, heads = q.shape[:2]
+
+    def apart(x: Array) -> Array:
+        return x.reshape(rows, heads, *x.shape[1:])
+
+    def shifted(q_BLK: Array, k_BMK: Array, v_BMK: Array, mask: Array, bias: Array | None) -> Array:
+        return shifted_attention(apart(q_BLK), apart(k_BMK), apart(v_BMK), mask, bias)
+
+    together = (x.reshape(-1, *x.shape[2:]) for x in (q, k, v))
+    q_BLK, k_BMK, v_BMK = jax.lax.optimization_barrier(tuple(together))
+    arrays = q_BLK, k_BMK, v_BMK, mask, bias
+    context_BLK, total_BL1 = _unshifted(rows, heads, *arrays)
     low, high = SUMS
     nothing_lost = (total_BL1 == 0) | ((low < total_BL1) & (total_BL1 < high))
     return jax.lax.cond(
         nothing_lost.all(),
         lambda context, *_: context,
-        lambda _, *arrays: shifted_attention(*arrays),
-        *(context_BHLK, q, k, v, mask, bias),
+        lambda _, *arrays: shifted(*arrays),
+        *(apart(context_BLK), *arrays),
     )
 
 
 def _unshifted(
-    q: Array, k: Array, v: Array, mask: Array, bias: Array | None
-) -> tuple[Float[Array, "B H L K"], Float[Array, "BH L 1"]]:
-    """The context and the sums, which are 0 only where a query may attend to nothing.
-
-    The heads of all rows are one batch, which XLA cuts in equal parts for the cores; it would cut
-    five rows in three and two.
-    """
+    rows: int,
+    heads: int,
+    q_BLK: Float[Array, "BH L K"],
+    k_BMK: Float[Array, "BH M K"],
+    v_BMK: Float[Array, "BH M K"],
+    mask: Bool[Array, "B 1 #L M"],
+    bias: Float[Array, "1 H L M"] | None,
+) -> tuple[Float[Array, "BH L K"], Float[Array, "BH L 1"]]:
+    """The context and the sums, which are 0 only where a query may attend to nothing."""
 
     def each_head(x: Array) -> Array:
-        return jnp.broadcast_to(x, (*q.shape[:2], *x.shape[2:])).reshape(-1, *x.shape[2:])
+        return jnp.broadcast_to(x, (rows, heads, *x.shape[2:])).reshape(-1, *x.shape[2:])
 
-    q_BLK, k_BMK, v_BMK, mask_BLM = map(each_head, (q, k, v, mask))
-    scores_BLM = wide_einsum("blk,bmk->blm", q_BLK, k_BMK) / jnp.sqrt(q.shape[-1])
+    scores_BLM = wide_einsum("blk,bmk->blm", q_BLK, k_BMK) / jnp.sqrt(q_BLK.shape[-1])
     scores_BLM = scores_BLM if bias is None else scores_BLM + each_head(bias)
-    e_BLM = exponentials(scores_BLM, mask_BLM, v.dtype)
+    e_BLM = exponentials(scores_BLM, each_head(mask), v_BMK.dtype)
     total_BL1 = e_BLM.astype(jnp.float32).sum(-1, keepdims=True)
     context_BLK = wide_einsum("blm,bmk->blk", e_BLM, v_BMK)
-    context_BLK = (context_BLK / jnp.where(total_BL1 == 0, 1, total_BL1)).astype(v.dtype)
-    return context_BLK.reshape(q.shape), total_BL1
+    context_BLK = context_BLK / jnp.where(total_BL1 == 0, 1, total_BL1)
+    return context_BLK.astype(v_BMK.dtype), total_BL1
 
 
 def exponentials(

@@ -145,10 +145,8 @@ def fit(
 
     settings = {"model": model.config, "objective": objective, "training": training}
     settings |= {"seed": seed, "steps": steps, **learned_from(encoded, run | known)}
-    settings |= {} if begun is None else {"begun": begun}
-    settings |= {} if order is None else {"order": order}
-    settings |= {} if masking is None else {"masking": masking}
-    settings |= {} if reparam is None else {"reparam": reparam}
+    asked = {"begun": begun, "order": order, "masking": masking, "reparam": reparam}
+    settings |= {name: x for name, x in asked.items() if x is not None}
     make = functools.partial(
         Loop,
         model=model,

@@ -262,29 +262,40 @@ def train_step(
         else:
             weigh = functools.partial(measure, live, state.trainables, state)
             grads, metrics = over_parts(parts, weigh, backward)
-        norm, rate = optax.tree.norm(grads), state.schedule.rate(state.step)
-        updates: Any
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.trainables)
-        own = 1.0 if reparam is None else reparam.learning_rate / state.schedule.peak
-        updates |= {"reparam": jax.tree.map(lambda u: own * u, updates["reparam"])}
-        trainables = jax.tree.map(lambda x, u: x - rate * u, state.trainables, updates)
-        new = replace(
-            state,
-            trainables=trainables,
-            average=moved(state.average, trainables["params"], training.ema),
-            opt_state=opt_state,
-            usual_norm=jnp.where(
-                state.usual_norm == 0, norm, 0.99 * state.usual_norm + 0.01 * norm
-            ),
-        )
-        metrics |= {"grad_norm": norm, "learning_rate": rate}
-        if training.skip_spikes is not None:
-            fine = is_usual(norm, state, training.skip_spikes)
-            new = jax.tree.map(functools.partial(jnp.where, fine), new, state)
-            metrics |= {"skipped": 1.0 - fine}
-        return replace(new, step=state.step + 1), metrics
+        new, shown = updated(state, grads, optimizer, training, reparam)
+        return new, metrics | shown
 
     return step
+
+
+def updated(
+    state: TrainState,
+    grads: PyTree,
+    optimizer: optax.GradientTransformation,
+    training: Training,
+    reparam: Reparam | None,
+) -> tuple[TrainState, StepMetrics]:
+    """The state one step on, and the metrics of the update."""
+    norm, rate = optax.tree.norm(grads), state.schedule.rate(state.step)
+    updates: Any
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.trainables)
+    own = 1.0 if reparam is None else reparam.learning_rate / state.schedule.peak
+    updates |= {"reparam": jax.tree.map(lambda u: own * u, updates["reparam"])}
+    trainables = jax.tree.map(lambda x, u: x - rate * u, state.trainables, updates)
+    settled = 0.99 * state.usual_norm + 0.01 * norm
+    new = replace(
+        state,
+        trainables=trainables,
+        average=moved(state.average, trainables["params"], training.ema),
+        opt_state=opt_state,
+        usual_norm=jnp.where(state.usual_norm == 0, norm, settled),
+    )
+    metrics = {"grad_norm": norm, "learning_rate": rate}
+    if training.skip_spikes is not None:
+        fine = is_usual(norm, state, training.skip_spikes)
+        new = jax.tree.map(functools.partial(jnp.where, fine), new, state)
+        metrics |= {"skipped": 1.0 - fine}
+    return replace(new, step=state.step + 1), metrics
 
 
 def over_parts(
