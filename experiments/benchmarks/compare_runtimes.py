@@ -30,6 +30,9 @@ SIDES = {
     "openvino": "openvino_backend",
 }
 
+CALLS = 2
+"""In a sample, after one that does not count: each side has waited for the three others."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -52,14 +55,17 @@ def measure(cell: Cell, workers: dict[str, Worker], settings: Settings) -> dict[
     """One row: every side in turns."""
     asked = dataclasses.asdict(cell)
     first = workers["jax"].ask("prepare", cell=asked, config=None)
-    config, taken = first["config"], {"jax": Samples(first["first_call_seconds"], calls=1)}
+    config, taken = first["config"], {"jax": Samples(first["first_call_seconds"], CALLS)}
     for name in list(workers)[1:]:
         reply = workers[name].ask("prepare", cell=asked, config=config)
-        taken[name] = Samples(reply["first_call_seconds"], calls=1)
+        taken[name] = Samples(reply["first_call_seconds"], CALLS)
     in_rounds(workers, taken, settings.rounds, settings.patience)
-    sides = {name: samples.summary() for name, samples in taken.items()}
-    over = {f"ratio_to_{x}": ratios(taken["jax"], taken[x])[1] for x in list(workers)[1:]}
-    return {"model": cell.model, "shape": cell.shape, **sides, **over}
+    row = {"model": cell.model, "shape": cell.shape}
+    row |= {name: samples.summary() for name, samples in taken.items()}
+    for name in list(workers)[1:]:
+        low, ratio, high = ratios(taken["jax"], taken[name])
+        row |= {f"ratio_to_{name}": ratio, f"ratio_to_{name}_quartiles": [low, high]}
+    return row
 
 
 def table(results: dict[str, Any]) -> str:
