@@ -153,3 +153,18 @@ def test_an_encoder_on_a_cpu_has_it_and_no_other(platform: str) -> None:
 
     assert ("round_nearest_even" in lowered(True)) == (platform == "cpu")
     assert "round_nearest_even" not in lowered(False)
+
+
+def test_heads_are_laid_out_once_for_both_ways() -> None:
+    """Of the first group, in the shape of late division, there is the context alone."""
+
+    def attend(q: Array, k: Array, v: Array) -> Array:
+        heads = q.swapaxes(1, 2), k.swapaxes(1, 2), v.swapaxes(1, 2)
+        return unshifted_attention(*heads, masks()["padded"])
+
+    given = [x.swapaxes(1, 2) for x in arrays()]
+    program = jax.jit(attend).lower(*given).compile().as_text() or ""
+    main = program[program.index("ENTRY") :]
+    apart = f"f32[{ROWS},{unshifted.HEADS},{LENGTH},{SIZE}]"
+    made = [line for line in main.splitlines() if f"= {apart}" in line and " fusion(" in line]
+    assert len(made) == 1
